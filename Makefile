@@ -1,0 +1,92 @@
+# The words for everything. `make run` and `make test` need Python >= 3.11 and nothing else.
+# Another Python than python3:  make PYTHON=python3.12 run
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+# What the tests start that comes in no wheel, by Debian's names. As root they are
+# installed; where they are missing, tests/conftest.py skips and names them.
+TEST_PACKAGES :=
+
+.PHONY: run smoke test test-faults check lint format bench coverage lock clean packages
+.DEFAULT_GOAL := run
+
+run: $(VENV)/.run                     ## the router, on its own PostgreSQL
+	$(BIN)/psi-router dev
+
+smoke: $(VENV)/.run                   ## the same, one message through it, and out
+	$(BIN)/psi-router dev --smoke
+
+test: $(VENV)/.test packages          ## every test but the long ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-faults: $(VENV)/.test packages   ## the long ones
+	$(BIN)/python -m pytest -m slow
+
+check: lint                           ## the quick loop: what needs no server
+	$(BIN)/python -m pytest -m "not server and not slow"
+
+lint: $(VENV)/.test                   ## format, lint, types, import contracts
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.test                 ## what lint would complain about, mended
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+coverage: $(VENV)/.test packages
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing
+
+bench: $(VENV)/.test                  ## the measurements
+	$(BIN)/python -m bench.throughput
+
+# --- The environment. A stamp holds for as long as the files it was made from.
+
+$(VENV)/.run: requirements/embedded.txt setup.cfg pyproject.toml | $(BIN)/pip
+	$(PIP) install --quiet --require-hashes -r $<
+	$(PIP) install --quiet --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.test: requirements/dev.txt setup.cfg pyproject.toml | $(BIN)/pip
+	$(PIP) install --quiet --require-hashes -r $<
+	$(PIP) install --quiet --no-build-isolation --no-deps -e .
+	@touch $@ $(VENV)/.run
+
+$(BIN)/pip:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "psi-router needs Python >= 3.11, and there is no $(PYTHON)." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "psi-router needs Python >= 3.11, and $(PYTHON) is " + sys.version.split()[0] + \
+	  ". With another one:  make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
+	  echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+packages:
+ifneq ($(strip $(TEST_PACKAGES)),)
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  missing=; for p in $(TEST_PACKAGES); do \
+	    dpkg-query -W -f '$${db:Status-Abbrev}' $$p 2>/dev/null | grep -q '^ii' || missing="$$missing $$p"; done; \
+	  [ -z "$$missing" ] || { export DEBIAN_FRONTEND=noninteractive; \
+	    apt-get -qq update && apt-get -qq install --no-install-recommends $$missing >/dev/null; } \
+	  || echo "not installed:$$missing; their tests are skipped" >&2; fi
+endif
+
+# --- The lock. dev.txt first: it holds all, and the others follow its choices.
+
+LOCK = $(if $(PIP_INDEX_URL),UV_DEFAULT_INDEX=$(PIP_INDEX_URL)) \
+  $(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 \
+  --generate-hashes --custom-compile-command 'make lock' setup.cfg
+
+lock: $(VENV)/.test                   ## requirements/ anew, with the newest releases
+	$(LOCK) --upgrade --all-extras -o requirements/dev.txt
+	$(LOCK) --extra embedded --extra build -c requirements/dev.txt -o requirements/embedded.txt
+	$(LOCK) -c requirements/dev.txt -o requirements/runtime.txt
+
+clean:                                ## all that make and the tools have made; no data
+	rm -rf $(VENV) build dist *.egg-info .coverage* htmlcov .hypothesis
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,48 @@
+"""The command line: one module a command, imported only when it is asked for."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from router import __version__
+from router.errors import ConfigError, RouterError, Unavailable
+
+USAGE, UNAVAILABLE, BAD_CONFIG = 2, 69, 78  # sysexits.h: EX_UNAVAILABLE, EX_CONFIG
+
+COMMANDS = {
+    "serve": "run the service",
+    "dev": "run it on an embedded PostgreSQL; nothing leaves the machine",
+    "migrate": "bring the database up to date",
+    "inspect": "show what webhook bodies report, without any server",
+    "simulate": "send signed synthetic WhatsApp traffic",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="psi-router")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, words in COMMANDS.items():
+        command = commands.add_parser(name, help=words, description=words)
+        if name in arguments[:1]:
+            module = importlib.import_module(f"router.cli.{name}")
+            module.configure(command)
+            command.set_defaults(run=module.run)
+    args = parser.parse_args(arguments)
+    try:
+        status: int = args.run(args)
+    except ConfigError as exc:
+        return _complain(exc, BAD_CONFIG)
+    except Unavailable as exc:
+        return _complain(exc, UNAVAILABLE)
+    except RouterError as exc:
+        return _complain(exc, 1)
+    return status
+
+
+def _complain(exc: RouterError, status: int) -> int:
+    sys.stderr.write(f"psi-router: {exc}\n")
+    return status

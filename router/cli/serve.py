@@ -1,0 +1,163 @@
+"""`psi-router serve`: start, wait for a reason to stop, stop."""
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+from aiohttp import web
+
+from router import __version__, telemetry
+from router.app import INGRESS, PIPELINE, SERVICE, make_app
+from router.cli.databases import reachable
+from router.cli.environment import environment, take_listen_fds
+from router.config import Settings
+from router.errors import ConfigError, Unavailable
+from router.store.migrate import behind, migrate
+
+LINGER_S = 1.0  # for the request of a connection that was accepted before the stop
+FIRST_PASSED_FD = 3  # SD_LISTEN_FDS_START
+READ_BUFFER = 16 * 1024  # bytes of a connection that wait until its body has room
+BACKLOG = 1024
+GAVE_UP = 1
+
+Started = Callable[[web.Application], Awaitable[None]]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Take no options: settings come from the environment."""
+    parser.epilog = "Settings: the environment and .env; see docs/configuration.md."
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until SIGTERM or SIGINT; 1 when a worker could not be kept alive."""
+    del args
+    settings = Settings.load(environment())
+    telemetry.configure(settings.log_level)
+    return run_loop(settings.loop, serve(settings))
+
+
+def run_loop(name: str, main: Awaitable[int]) -> int:
+    """Run *main* on the event loop called *name*: uvloop or asyncio."""
+    factory = None
+    if name == "uvloop":
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(_awaited(main))
+
+
+async def _awaited(main: Awaitable[int]) -> int:
+    return await main
+
+
+async def serve(settings: Settings, started: Started | None = None) -> int:
+    """Run the service; call *started* once it listens. Return the exit status."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with reachable(settings.database_url) as dsn:
+        settings = replace(settings, database_url=dsn)
+        await look_at_the_schema(settings)
+        return await _serve(settings, stop, started)
+
+
+async def look_at_the_schema(settings: Settings) -> None:
+    """Migrate or complain, if the database answers; if it is away, start without."""
+    try:
+        if settings.migrate:
+            for name in await migrate(settings.database_url):
+                telemetry.event("migrated", name=name)
+        elif missing := await behind(settings.database_url):
+            raise ConfigError(
+                f"the database is behind by {len(missing)} migrations: "
+                "run `psi-router migrate`"
+            )
+    except Unavailable as exc:
+        telemetry.event("started_without_database", reason=str(exc))
+
+
+async def _serve(
+    settings: Settings, stop: asyncio.Event, started: Started | None
+) -> int:
+    app = make_app(settings, commit=commit())
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        keepalive_timeout=75.0,
+        read_bufsize=READ_BUFFER,
+        shutdown_timeout=settings.drain_timeout_s / 2,
+    )
+    try:
+        await runner.setup()
+        site = await _listen(runner, settings)
+        telemetry.event("listening", version=__version__, address=str(site.name))
+        gave_up = app[PIPELINE].supervisor.gave_up
+        if started is not None:
+            await app[PIPELINE].supervisor.start("started", lambda: started(app))
+        await first_of(stop, gave_up)
+        await _stop(app, runner, site)
+    finally:
+        await runner.cleanup()
+    return GAVE_UP if gave_up.is_set() else 0
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> web.BaseSite:
+    if take_listen_fds():
+        passed = socket.socket(fileno=FIRST_PASSED_FD)
+        site: web.BaseSite = web.SockSite(runner, passed, backlog=BACKLOG)
+    else:
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG)
+    try:
+        await site.start()
+    except OSError as exc:
+        raise Unavailable(f"cannot listen: {exc.strerror or exc}") from exc
+    return site
+
+
+async def _stop(
+    app: web.Application, runner: web.AppRunner, site: web.BaseSite
+) -> None:
+    """Not ready, listener closed, requests answered. Contexts do the rest."""
+    app[SERVICE].health.stopping_since = time.monotonic()
+    telemetry.event("stopping")
+    await site.stop()
+    until = time.monotonic() + LINGER_S
+    while (  # noqa: ASYNC110 -- aiohttp tells nobody when a connection closes
+        runner.server and runner.server.connections and time.monotonic() < until
+    ):
+        await asyncio.sleep(0.01)
+    # Half of the time for requests that wait for a commit: then they are told to come
+    # again, rather than cut off, and what they brought is drained with the rest.
+    grace_s = app[SERVICE].settings.drain_timeout_s / 2 - LINGER_S
+    asyncio.get_running_loop().call_later(max(grace_s, 0), app[INGRESS].give_up_waiting)
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Wait until one of *events* is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def commit() -> str:
+    """Return the revision that runs: PSI_COMMIT, or the checkout's HEAD."""
+    if known := os.environ.get("PSI_COMMIT"):
+        return known
+    git = Path(__file__).parents[2] / ".git"
+    try:
+        head = (git / "HEAD").read_text("ascii").strip()
+        if head.startswith("ref: "):
+            head = (git / head.removeprefix("ref: ")).read_text("ascii").strip()
+    except OSError:
+        return "unknown"
+    return head[:12]

@@ -1,0 +1,1 @@
+"""Bounded queues: one promise, several backends."""

@@ -1,0 +1,1 @@
+"""One module a stage; none of them knows its neighbours."""

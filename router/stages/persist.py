@@ -1,0 +1,135 @@
+"""Events -> rows, and what must be told of them: one transaction a batch."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from router import telemetry
+from router.config import Destination, Line
+from router.destinations import payloads
+from router.model import Event, Received
+from router.queues.base import STORED, Tally
+from router.stages.base import Emit
+from router.store.keys import digest
+from router.store.ledger import OutboxRow, Written
+
+# The areas by which the N8N_WEBHOOK_* settings are named.
+ENTRANCE = {
+    "Administración": "administracion",
+    "Alumnos": "alumnos",
+    "Comunidad": "comunidad",
+    "Ventas": "ventas_1",
+}
+DERIVED = "derivada"  # conversaciones.router_estado: an area owns it
+
+
+class Books(Protocol):
+    """Where events become rows."""
+
+    async def write(self, received: Sequence[Received]) -> list[Written]:
+        """Commit *received*; return the messages that are new."""
+
+
+@dataclass(slots=True)
+class Lines:
+    """Our numbers by their WhatsApp id."""
+
+    lines: Sequence[Line]
+    _unknown: set[str] = field(default_factory=set)
+
+    def name_of(self, phone_number_id: str | None) -> str:
+        """Return the line's name; of a number that none names, the number itself."""
+        if phone_number_id is None:
+            return self.lines[0].name
+        for line in self.lines:
+            if line.phone_number_id in {None, phone_number_id}:
+                return line.name
+        telemetry.UNKNOWN_LINES.inc()
+        if phone_number_id not in self._unknown:
+            self._unknown.add(phone_number_id)
+            telemetry.unknown_line(phone_number_id)
+        return phone_number_id
+
+
+@dataclass(slots=True)
+class Told:
+    """Which destinations hear of what, and the bytes they get."""
+
+    destinations: Sequence[Destination]
+    lines: Lines
+
+    def of_message(self, new: Written) -> Iterable[OutboxRow]:
+        """Yield what an inbound message owes to whom."""
+        if not new.event.kind.startswith("message."):
+            return
+        conversation = str(new.conversation.id)
+        by_name = {d.name: d for d in self.destinations}
+        area = ENTRANCE.get(new.conversation.area, "wsp4")
+        if entrance := by_name.get(f"ingesta_{area}") or by_name.get("ingesta_wsp4"):
+            body = payloads.ingesta(conversation, new.event, new.content)
+            yield _row(entrance, new.event, conversation, body)
+        if new.conversation.router_estado == DERIVED and (
+            owner := by_name.get(f"envios_{area}") or by_name.get("envios_crm")
+        ):
+            body = payloads.proxied(
+                conversation, new.conversation.area, new.event, new.content, new.at
+            )
+            yield _row(owner, new.event, conversation, body)
+        for destination in self.destinations:
+            if "message.received" in destination.events:
+                line = self.lines.name_of(new.event.phone_number_id)
+                body = payloads.received(
+                    conversation, line, new.event, new.content, new.at
+                )
+                yield _row(destination, new.event, conversation, body)
+
+    def of_status(self, event: Event) -> Iterable[OutboxRow]:
+        """Yield what a status owes to whom."""
+        for destination in self.destinations:
+            if "message.status" in destination.events and event.status:
+                at = event.timestamp or datetime.now(UTC)
+                lane = digest(event.status.message_id or event.key).hex()
+                yield _row(destination, event, lane, payloads.status(event, at))
+
+
+def _row(destination: Destination, event: Event, lane: str, body: bytes) -> OutboxRow:
+    name = f"{destination.name}|{event.kind}|{event.key}"
+    return OutboxRow(destination.name, f"psi_{digest(name).hex()}", lane, body)
+
+
+@dataclass(slots=True)
+class Persist:
+    """Writes each batch of events once, then says so and wakes whoever tells."""
+
+    books: Books
+    wake: Callable[[], None]
+    name: str = "persist"
+    limit: int = 200  # past 100 a larger batch gains little and waits longer
+
+    async def handle(self, batch: Sequence[Received], /) -> Sequence[Emit[Any]]:
+        """Commit the batch; what was known before counts as stored."""
+        written = await self.books.write(batch)
+        telemetry.BATCH_SIZE.observe(len(batch))
+        if written:
+            self.wake()
+            telemetry.messages_processed([_line(new) for new in written])
+        for item in batch:
+            if item.event is not None:
+                telemetry.EVENTS.labels(item.event.kind).inc()
+        return [Emit(tally=STORED if item.event else Tally()) for item in batch]
+
+
+def _line(new: Written) -> dict[str, Any]:
+    now = time.time()
+    return {
+        "timestamp": datetime.fromtimestamp(now, UTC),
+        "event": "message_processed",
+        "conversationId": new.conversation.id,
+        "duration": round((now - new.delivery.received_at.timestamp()) * 1000, 2),
+        "success": True,
+        "messageId": telemetry.message_digest(new.event.key),
+        "kind": new.event.kind,
+        "deliveryId": new.delivery.id,
+    }

@@ -1,0 +1,1 @@
+"""PostgreSQL. The only package that imports asyncpg."""

@@ -1,0 +1,160 @@
+"""Connections to PostgreSQL, each call bounded in time.
+
+asyncpg has no time limit of its own on a connection that went silent, and an
+`asyncio.timeout` around it hangs in the clean-up. So every limit is given to the driver, a
+connection that timed out is cut off and not asked to tidy up, and the server is told to
+stop a statement a little before we would stop waiting.
+
+Every transaction says that its statements are look-ups by key: a generic plan made while a
+table was empty would scan it from end to end once it has grown.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from router.errors import Transient
+from router.store.failures import translated
+
+CONNECT_S = 3.0
+COMMAND_S = 4.0
+ACQUIRE_S = 4.0
+CLOSE_S = 3.0
+BEGIN = """begin;
+set local statement_timeout = '3500ms';
+set local idle_in_transaction_session_timeout = '30s';
+set local synchronous_commit = on;
+set local enable_seqscan = off;
+set local enable_hashjoin = off;
+set local enable_mergejoin = off"""
+TRANSACTION_POOLER_PORT = 6543  # Supavisor's and, by custom, pgbouncer's
+
+
+class Row(Protocol):
+    """One row of an answer, by the name or the place of a column."""
+
+    def __getitem__(self, key: str | int, /) -> Any:
+        """Return a column's value."""
+
+    def keys(self) -> Iterable[str]:
+        """Return the columns' names."""
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # ships no types
+    """A connection that needs no round trip to be given back: it keeps no state."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class Transaction:
+    """One open transaction; its calls translate errors as `Database`'s do."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        """Speak on *connection*, which is inside a transaction."""
+        self._connection = connection
+
+    async def fetch(self, sql: str, *args: Any) -> list[Row]:
+        """Run *sql* and return its rows."""
+        with translated():
+            rows: list[Row] = await self._connection.fetch(sql, *args)
+        return rows
+
+
+class Database:
+    """A small pool that survives the server's absence."""
+
+    def __init__(self, dsn: str, *, size: int = 8) -> None:
+        """Describe up to *size* connections to *dsn*; nothing is opened yet."""
+        self.dsn, self._size = dsn, size
+        self._pool: asyncpg.Pool | None = None
+
+    async def open(self) -> None:
+        """Make the pool, without a connection: the server may be away."""
+        with translated():
+            self._pool = await asyncpg.create_pool(
+                self.dsn,
+                min_size=0,
+                max_size=self._size,
+                timeout=CONNECT_S,
+                command_timeout=COMMAND_S,
+                max_inactive_connection_lifetime=300.0,
+                connection_class=_Connection,
+                server_settings={"application_name": "psi-router"},
+                **_pooler_arguments(self.dsn),
+            )
+
+    async def close(self) -> None:
+        """Close in at most CLOSE_S, however the connections are."""
+        if self._pool is None:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    async def fetch(self, sql: str, *args: Any) -> list[Row]:
+        """Run *sql* by itself and return its rows; raise Transient or Poison."""
+        async with self._connection() as connection:
+            with translated():
+                rows: list[Row] = await connection.fetch(sql, *args)
+        return rows
+
+    async def execute(self, sql: str, *args: Any) -> None:
+        """Run *sql* by itself; raise Transient or Poison."""
+        await self.fetch(sql, *args)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Commit what the block does, all of it or, when it raises, nothing."""
+        async with self._connection() as connection:
+            with translated():
+                await connection.execute(BEGIN)
+            try:
+                yield Transaction(connection)
+            except BaseException:
+                await _roll_back(connection)
+                raise
+            with translated():
+                await connection.execute("commit")
+
+    @asynccontextmanager
+    async def _connection(
+        self,
+    ) -> AsyncIterator[asyncpg.Connection]:
+        if self._pool is None:
+            raise Transient("the database is not open")
+        with translated():
+            connection = await self._pool.acquire(timeout=ACQUIRE_S)
+        try:
+            yield connection
+        except Transient:
+            connection.terminate()  # whatever state it is in, nobody waits for it
+            raise
+        finally:
+            with translated():
+                await self._pool.release(connection, timeout=CLOSE_S)
+
+
+async def _roll_back(connection: asyncpg.Connection) -> None:
+    if connection.is_closed() or not connection.is_in_transaction():
+        return
+    try:
+        await connection.execute("rollback")
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()  # the server rolls back what it hears no more of
+
+
+def _pooler_arguments(dsn: str) -> dict[str, Any]:
+    # A transaction pooler hands each transaction another session: no prepared statement
+    # of an earlier one is known there.
+    try:
+        pooled = urlsplit(dsn).port == TRANSACTION_POOLER_PORT
+    except ValueError:
+        pooled = False
+    return {"statement_cache_size": 0} if pooled else {}

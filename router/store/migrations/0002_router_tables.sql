@@ -1,0 +1,90 @@
+-- What is the router's own. The names, types and meanings are promises to the outside;
+-- columns marked "internal" are not.
+
+create table router.deliveries (           -- every authenticated body
+  id           bigint generated always as identity primary key,
+  received_at  timestamptz not null,
+  door         text not null,              -- meta, secret
+  body         bytea not null
+);
+
+-- Who is writing this WhatsApp message right now. The truth about "stored already" is
+-- mensajes itself; this key only makes two writers of one moment wait for each other, so it
+-- needs no WAL: after a crash of the server it is empty and no writer is left to wait.
+-- See docs/decisions/0003-dedupe.md.
+create unlogged table router.claims (
+  key  bytea primary key,                  -- 16 bytes of SHA-256 over the message id
+  at   timestamptz not null default now()
+);
+
+create table router.statuses (             -- what became of what went out
+  id               bigint generated always as identity primary key,
+  key              bytea not null unique,  -- internal: digest of the columns that make it one
+  phone_number_id  text,
+  wamid            text,
+  type             text not null default 'message',
+  status           text,
+  participant      text,
+  ts               timestamptz,
+  payload          jsonb not null,
+  received_at      timestamptz not null
+);
+-- hash: an id may be longer than a btree key can be (2704 bytes)
+create index statuses_wamid on router.statuses using hash (wamid);
+
+create table router.notices (              -- neither a message of a conversation nor a status
+  id           bigint generated always as identity primary key,
+  key          text not null unique,
+  kind         text not null,
+  payload      jsonb not null,
+  received_at  timestamptz not null
+);
+
+create table router.outbox (               -- what must still be told to whom
+  id               bigint generated always as identity primary key,
+  destination      text not null,
+  key              text not null,          -- the webhook-id
+  lane             text not null,          -- what must stay in order
+  payload          bytea not null,         -- the very bytes that are sent
+  attempts         integer not null default 0,
+  next_attempt_at  timestamptz not null,
+  state            text not null           -- pending, done, dead, unknown
+    check (state in ('pending', 'done', 'dead', 'unknown')),
+  lease            bigint,                 -- internal: the fencing token of the holder
+  lease_until      timestamptz             -- internal: when the holder is taken for dead
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02,
+        autovacuum_vacuum_threshold = 1000);
+create index outbox_due on router.outbox (destination, next_attempt_at, id)
+  where state = 'pending';
+create index outbox_lane on router.outbox (destination, lane, id)
+  where state = 'pending';
+
+create table router.attempts (
+  id          bigint generated always as identity primary key,
+  outbox_id   bigint not null,
+  at          timestamptz not null,
+  status      integer,
+  latency_ms  integer,
+  answer      text,
+  error       text
+);
+
+create table router.dead_letters (
+  id           bigint generated always as identity primary key,
+  stage        text not null,              -- normalize, persist, notify
+  reason       text not null,
+  fingerprint  text not null unique,
+  body         bytea not null,
+  first_at     timestamptz not null,
+  last_at      timestamptz not null,
+  replayed_at  timestamptz
+);
+
+create table router.identities (           -- aliases of a contact
+  scope        text not null,
+  kind         text not null,              -- wa_id, bsuid, parent_bsuid, username
+  value        text not null,
+  contacto_id  uuid not null references contactos (id) on delete cascade,
+  primary key (scope, kind, value)
+);
+create index identities_contacto_id on router.identities (contacto_id);

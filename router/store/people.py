@@ -1,0 +1,188 @@
+"""Who wrote, and in which conversation: from the aliases of an event to rows.
+
+The lookup statement says which aliases, contacts and conversations exist. The directory
+answers for one event after another, in order, and remembers what it had to invent, so that
+two events of one new person in one batch make one contact with all the aliases of both.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from router.model import Event, Person
+from router.store.database import Row
+from router.store.keys import lock_key, row_id
+from router.whatsapp.storable import text
+
+PARKING = "sin-identificar"  # telefono of the contact that stands for the nameless
+
+Alias = tuple[str, str, str]  # scope, kind, value
+
+
+@dataclass(slots=True)
+class Contact:
+    """A row of contactos, or one to be."""
+
+    id: UUID
+    telefono: str
+    nombre: str | None
+    conversation: "Conversation | None" = None
+
+
+@dataclass(slots=True)
+class Conversation:
+    """An open row of conversaciones, or one to be."""
+
+    id: UUID
+    contacto_id: UUID | None  # None: of a group
+    telefono: str
+    area: str = "PSI Principal"
+    estado: str = "nueva"
+    router_estado: str = "principal"
+    line: str | None = None  # of one to be: the line it begins on
+
+
+def aliases_of(scope: str, person: Person) -> list[Alias]:
+    """Return the names that find *person*, the most reliable first.
+
+    A parent id and a username may pass to somebody else, so they are kept, and not asked.
+    """
+    names = (("bsuid", person.bsuid), ("wa_id", person.wa_id))
+    return [(scope, kind, text(value)) for kind, value in names if value]
+
+
+def telefono_of(person: Person) -> str:
+    """Return what stands in contactos.telefono for a person met for the first time."""
+    return text(person.wa_id or person.bsuid or PARKING)
+
+
+@dataclass(slots=True)
+class Directory:
+    """What the database knows of the people of one batch, and what must be added."""
+
+    known_messages: set[str] = field(default_factory=set)
+    delivery_ids: list[int] = field(default_factory=list)
+    new_contacts: list[Contact] = field(default_factory=list)
+    new_aliases: dict[Alias, UUID] = field(default_factory=dict)
+    names: dict[UUID, str] = field(default_factory=dict)
+    opened: list[Conversation] = field(default_factory=list)
+    unopened: set[str] = field(default_factory=set)  # what to lock before opening
+    _by_alias: dict[Alias, Contact] = field(default_factory=dict)
+    _by_telefono: dict[str, Contact] = field(default_factory=dict)
+    _groups: dict[str, Conversation] = field(default_factory=dict)
+    _contacts: dict[UUID, Contact] = field(default_factory=dict)
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[Row]) -> "Directory":
+        """Read the rows of the `lookup` statement."""
+        directory = cls()
+        for row in rows:
+            directory._read(row)
+        return directory
+
+    def _read(self, row: Row) -> None:
+        what, value = row["what"], row["value"]
+        if what == "delivery":
+            self.delivery_ids.append(int(value))
+        elif what == "message":
+            self.known_messages.add(value)
+        elif what == "group":
+            self._groups[value] = _conversation(row, value)
+        elif what == "telefono":
+            self._by_telefono[value] = self._contact(row)
+        else:
+            self._by_alias[row["scope"], what, value] = self._contact(row)
+
+    def _contact(self, row: Row) -> Contact:
+        contact = self._contacts.get(row["contacto_id"])
+        if contact is None:
+            contact = Contact(row["contacto_id"], row["telefono"], row["nombre"])
+            if row["conversacion_id"] is not None:
+                contact.conversation = _conversation(row, row["telefono"])
+            self._contacts[contact.id] = contact
+        return contact
+
+    def conversation_of(self, event: Event, line: str) -> Conversation:
+        """Return the open conversation that *event* belongs to, opening one on *line*."""
+        if event.group_id:
+            return self._of_group(text(event.group_id), line)
+        contact = self._contact_of(event)
+        if contact.conversation is None:
+            contact.conversation = Conversation(
+                id=row_id(),
+                contacto_id=contact.id,
+                telefono=contact.telefono,
+                line=line,
+            )
+            self.opened.append(contact.conversation)
+            if contact not in self.new_contacts:
+                self.unopened.add(str(contact.id))
+        return contact.conversation
+
+    def _of_group(self, group: str, line: str) -> Conversation:
+        if group not in self._groups:
+            self._groups[group] = Conversation(
+                id=row_id(), contacto_id=None, telefono=group, line=line
+            )
+            self.opened.append(self._groups[group])
+            self.unopened.add(group)
+        return self._groups[group]
+
+    def _contact_of(self, event: Event) -> Contact:
+        person = event.person
+        aliases = aliases_of(event.scope, person)
+        contact = next(
+            (c for alias in aliases if (c := self._by_alias.get(alias))), None
+        ) or self._by_telefono.get(telefono_of(person))
+        if contact is None:
+            contact = Contact(row_id(), telefono_of(person), _name(person))
+            self.new_contacts.append(contact)
+            self._by_telefono[contact.telefono] = contact
+        elif contact.nombre is None and (name := _name(person)):
+            contact.nombre = self.names[contact.id] = name
+        for alias in aliases:
+            if alias not in self._by_alias:
+                self._by_alias[alias] = contact
+                self.new_aliases[alias] = contact.id
+        return contact
+
+    def people_arguments(self) -> tuple[Sequence[object], ...] | None:
+        """Return the arguments of the `people` statement; None when nothing is new."""
+        if not (self.new_contacts or self.new_aliases or self.names):
+            return None
+        contacts = [(c.id, c.telefono, c.nombre) for c in self.new_contacts]
+        aliases = [(*alias, contact) for alias, contact in self.new_aliases.items()]
+        return (
+            *columns(contacts, 3),
+            *columns(aliases, 4),
+            list(self.names),
+            list(self.names.values()),
+        )
+
+    def locks(self) -> list[int]:
+        """Return the advisory locks to take before opening conversations, in order."""
+        return sorted(map(lock_key, self.unopened))
+
+
+def columns(rows: Sequence[Sequence[object]], width: int) -> Iterator[list[object]]:
+    """Turn rows of *width* members into as many columns, for unnest."""
+    return (
+        (list(c) for c in zip(*rows, strict=True))
+        if rows
+        else ([] for _ in range(width))
+    )
+
+
+def _name(person: Person) -> str | None:
+    return text(person.name) if person.name else None
+
+
+def _conversation(row: Row, telefono: str) -> Conversation:
+    return Conversation(
+        id=row["conversacion_id"],
+        contacto_id=row["contacto_id"],
+        telefono=telefono,
+        area=row["area"],
+        estado=row["estado"],
+        router_estado=row["router_estado"],
+    )

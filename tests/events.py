@@ -1,0 +1,86 @@
+"""Events and bodies of invented people, for tests that need some."""
+
+import itertools
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from router.model import Content, Delivery, Door, Event, Person, Received, Status
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+_numbers = itertools.count(1)
+
+
+def message(  # noqa: PLR0913 -- each with a default
+    who: str = "5491100000001",
+    *,
+    wamid: str | None = None,
+    text: str = "Hola",
+    name: str | None = "Ana",
+    bsuid: str | None = None,
+    minutes: float = 0,
+    **more: Any,
+) -> Event:
+    wamid = wamid if wamid is not None else f"wamid.T{next(_numbers)}"
+    fields: dict[str, Any] = {
+        "kind": "message.text",
+        "key": wamid,
+        "id": wamid,
+        "item": {"id": wamid, "text": {"body": text}},
+        "sender": who,
+        "timestamp": NOW + timedelta(minutes=minutes),
+        "scope": "200000000000001",
+        "phone_number_id": "100000000000001",
+        "person": Person(wa_id=who or None, bsuid=bsuid, name=name),
+        "content": Content(text=text, tipo="text", said=text),
+    }
+    return Event(**{**fields, **more})
+
+
+def status(wamid: str, word: str, *, participant: str | None = None) -> Event:
+    return Event(
+        kind=f"status.{word}",
+        key=f"{wamid}|{word}|{participant}",
+        id=wamid,
+        item={"id": wamid, "status": word},
+        timestamp=NOW,
+        phone_number_id="100000000000001",
+        status=Status(
+            message_id=wamid, type="message", status=word, participant=participant
+        ),
+    )
+
+
+def received(*events: Event | None, body: bytes = b"{}") -> list[Received]:
+    delivery = Delivery(body=body, door=Door.META, received_at=NOW)
+    return [Received(event, delivery) for event in events]
+
+
+def body(
+    *messages: dict[str, Any], statuses: list[dict[str, Any]] | None = None
+) -> bytes:
+    value: dict[str, Any] = {
+        "messaging_product": "whatsapp",
+        "metadata": {
+            "display_phone_number": "5491100000000",
+            "phone_number_id": "100000000000001",
+        },
+        "messages": list(messages),
+    }
+    if statuses:
+        value["statuses"] = statuses
+    change = {"field": "messages", "value": value}
+    entry = {"id": "200000000000001", "changes": [change]}
+    return json.dumps(
+        {"object": "whatsapp_business_account", "entry": [entry]}
+    ).encode()
+
+
+def text_message(who: str, wamid: str, text: str = "Hola") -> dict[str, Any]:
+    return {
+        "from": who,
+        "id": wamid,
+        "timestamp": str(int(NOW.timestamp())),
+        "type": "text",
+        "text": {"body": text},
+    }

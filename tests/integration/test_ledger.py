@@ -1,0 +1,321 @@
+"""What a batch of events becomes in a real PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+
+from router.errors import Poison
+from router.model import Content, Media
+from router.store import database as database_module
+from router.store.database import Database
+from router.store.ledger import Ledger, OutboxRow, Written
+from tests.events import NOW, message, received, status
+
+
+def tell(new: Written) -> list[OutboxRow]:
+    lane = str(new.conversation.id)
+    return [OutboxRow("crm", f"key-{new.event.key}", lane, b"{}")]
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[Database]:
+    store = Database(database)
+    await store.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def ledger(store: Database) -> Ledger:
+    return Ledger(store, line=lambda _: "wsp4", tell=tell, tell_status=lambda _: ())
+
+
+async def count(store: Database, table: str) -> int:
+    (row,) = await store.fetch(f"select count(*) as n from {table}")  # noqa: S608
+    found: int = row["n"]
+    return found
+
+
+async def the_row(store: Database, sql: str, *args: Any) -> asyncpg.Record:
+    (row,) = await store.fetch(sql, *args)
+    return row
+
+
+async def test_a_first_message_makes_a_contact_a_conversation_and_a_row(
+    store: Database, ledger: Ledger
+) -> None:
+    (new,) = await ledger.write(received(message(wamid="wamid.A", bsuid="AR.1")))
+    contact = await the_row(store, "select * from contactos")
+    assert (contact["telefono"], contact["nombre"]) == ("5491100000001", "Ana")
+    conversation = await the_row(store, "select * from conversaciones")
+    assert conversation["id"] == new.conversation.id
+    assert conversation["contacto_id"] == contact["id"]
+    assert (conversation["estado"], conversation["router_estado"]) == (
+        "nueva",
+        "principal",
+    )
+    assert (conversation["ultimo_mensaje"], conversation["ts_ultimo_mensaje"]) == (
+        "Hola",
+        NOW,
+    )
+    assert conversation["ventana_24h_fin"] == NOW + timedelta(hours=24)
+    row = await the_row(store, "select * from mensajes")
+    assert (row["mensaje"], row["tipo"], row["direccion"]) == (
+        "Hola",
+        "text",
+        "entrante",
+    )
+    assert (row["remitente_tipo"], row["remitente_nombre"]) == ("contact", "Ana")
+    assert (row["whatsapp_message_id"], row["timestamp"]) == ("wamid.A", NOW)
+    aliases = await store.fetch(
+        "select kind, value from router.identities order by kind"
+    )
+    assert [(a["kind"], a["value"]) for a in aliases] == [
+        ("bsuid", "AR.1"),
+        ("wa_id", "5491100000001"),
+    ]
+    assert await count(store, "router.outbox") == 1
+    assert await count(store, "router.deliveries") == 1
+
+
+async def test_a_message_is_stored_and_told_once_however_often_it_comes(
+    store: Database, ledger: Ledger
+) -> None:
+    event = message()
+    assert len(await ledger.write(received(event, event))) == 1
+    assert await ledger.write(received(event)) == []
+    assert (await count(store, "mensajes"), await count(store, "router.outbox")) == (
+        1,
+        1,
+    )
+    assert await count(store, "router.deliveries") == 2
+
+
+async def test_writers_of_the_same_moment_store_a_message_once(
+    store: Database, ledger: Ledger
+) -> None:
+    event = message()
+    results = await asyncio.gather(*(ledger.write(received(event)) for _ in range(8)))
+    assert sum(len(result) for result in results) == 1
+    assert (await count(store, "mensajes"), await count(store, "router.outbox")) == (
+        1,
+        1,
+    )
+
+
+async def test_five_first_messages_of_one_second_make_one_conversation(
+    store: Database, ledger: Ledger
+) -> None:
+    await asyncio.gather(*(ledger.write(received(message())) for _ in range(5)))
+    assert await count(store, "contactos") == 1
+    assert await count(store, "conversaciones") == 1
+    assert await count(store, "mensajes") == 5
+
+
+async def test_a_closed_conversation_is_followed_by_one_new_one(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message()))
+    await store.execute("update conversaciones set estado = 'cerrada'")
+    await asyncio.gather(*(ledger.write(received(message())) for _ in range(5)))
+    assert await count(store, "conversaciones") == 2
+    assert await count(store, "contactos") == 1
+
+
+async def test_messages_that_were_stored_before_the_router_are_known(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message(wamid="wamid.old")))
+    copy = (
+        "insert into mensajes (conversacion_id, mensaje, tipo, direccion, remitente_tipo,"
+        " timestamp, whatsapp_message_id) select conversacion_id, mensaje, tipo, direccion,"
+        " remitente_tipo, timestamp, whatsapp_message_id from mensajes"
+    )
+    await store.execute(copy)
+    await store.execute("truncate router.claims")
+    assert await ledger.write(received(message(wamid="wamid.old"))) == []
+    assert await count(store, "mensajes") == 2
+
+
+async def test_a_contact_of_the_crm_is_found_and_keeps_its_name(
+    store: Database, ledger: Ledger
+) -> None:
+    await store.execute(
+        "insert into contactos (telefono, nombre) values ('5491100000001', 'Ana (CRM)')"
+    )
+    await ledger.write(received(message(name="ana ✨")))
+    assert (await the_row(store, "select nombre from contactos"))[
+        "nombre"
+    ] == "Ana (CRM)"
+
+
+async def test_a_contact_without_a_name_gets_the_profile_s(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message(name=None)))
+    await ledger.write(received(message(name="Ana")))
+    assert (await the_row(store, "select nombre from contactos"))["nombre"] == "Ana"
+
+
+async def test_someone_known_by_phone_is_the_same_when_only_the_id_comes(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message(bsuid="AR.1"), message(who="", bsuid="AR.1")))
+    await ledger.write(received(message(who="", bsuid="AR.1")))
+    assert (await count(store, "contactos"), await count(store, "mensajes")) == (1, 3)
+
+
+async def test_people_without_any_name_share_the_parking(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message(who="", name=None), message(who="", name=None)))
+    assert await count(store, "conversaciones") == 1
+    assert await count(store, "router.identities") == 0
+
+
+async def test_a_group_has_one_conversation_without_a_contact(
+    store: Database, ledger: Ledger
+) -> None:
+    group = [message(group_id="G1"), message("5491100000002", group_id="G1")]
+    await asyncio.gather(*(ledger.write(received(event)) for event in group))
+    row = await the_row(store, "select * from conversaciones")
+    assert (row["telefono"], row["contacto_id"]) == ("G1", None)
+    assert await count(store, "contactos") == 0
+
+
+async def test_a_late_message_moves_neither_preview_nor_window_back(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message(text="new")))
+    await ledger.write(received(message(text="old", minutes=-30)))
+    row = await the_row(store, "select * from conversaciones")
+    assert (row["ultimo_mensaje"], row["ts_ultimo_mensaje"]) == ("new", NOW)
+    assert row["ventana_24h_fin"] == NOW + timedelta(hours=24)
+    assert row["estado"] == "activa"
+
+
+async def test_a_time_that_cannot_be_true_is_replaced_by_the_receipt_s(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message(minutes=60 * 24 * 3650)))
+    assert (await the_row(store, "select timestamp from mensajes"))["timestamp"] == NOW
+
+
+async def test_a_file_is_described_and_not_fetched(
+    store: Database, ledger: Ledger
+) -> None:
+    media = Media(
+        type="document", id="M1", mime_type="application/pdf", filename="a.pdf"
+    )
+    content = Content(text="[Documento: a.pdf]", tipo="document", media=media)
+    await ledger.write(received(message(kind="message.document", content=content)))
+    row = await the_row(store, "select * from mensajes")
+    assert (row["tipo"], row["media_type"]) == ("document", "application/pdf")
+    assert (row["media_filename"], row["media_url"]) == ("a.pdf", None)
+
+
+async def test_statuses_move_a_message_forward_only(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message(wamid="wamid.out", kind="echo.text")))
+    for word in ("read", "delivered", "sent"):
+        await ledger.write(received(status("wamid.out", word)))
+    row = await the_row(store, "select estado_envio from mensajes")
+    assert row["estado_envio"] == "read"
+    await ledger.write(received(status("wamid.out", "failed")))
+    await ledger.write(received(status("wamid.out", "read")))
+    assert (await the_row(store, "select estado_envio from mensajes"))[0] == "failed"
+    assert await count(store, "router.statuses") == 4
+
+
+async def test_a_status_waits_for_its_message(store: Database, ledger: Ledger) -> None:
+    await ledger.write(received(status("wamid.out", "delivered")))
+    await ledger.write(received(message(wamid="wamid.out", kind="echo.text")))
+    row = await the_row(store, "select * from mensajes")
+    assert (row["direccion"], row["remitente_tipo"]) == ("saliente", "agent")
+    assert row["estado_envio"] == "delivered"
+    assert await count(store, "router.notices") == 1
+
+
+async def test_participants_of_a_group_have_a_status_each(
+    store: Database, ledger: Ledger
+) -> None:
+    events = [status("wamid.g", "read", participant=p) for p in ("1", "2", "1")]
+    await ledger.write(received(*events))
+    assert await count(store, "router.statuses") == 2
+
+
+async def test_a_body_with_nothing_in_it_is_archived(
+    store: Database, ledger: Ledger
+) -> None:
+    items = received(None, body=b'{"entry":[]}')
+    await ledger.write(items)
+    assert (await the_row(store, "select body from router.deliveries"))[
+        0
+    ] == b'{"entry":[]}'
+    assert items[0].delivery.id is not None
+
+
+async def test_a_body_is_archived_once_though_its_events_come_in_two_batches(
+    store: Database, ledger: Ledger
+) -> None:
+    first, second = received(message(), message())
+    await ledger.write([first])
+    await ledger.write([second])
+    assert await count(store, "router.deliveries") == 1
+
+
+async def test_ids_may_be_long_and_differ_in_case_only(
+    store: Database, ledger: Ledger
+) -> None:
+    long = "wamid." + "x7Q" * 4000
+    await ledger.write(received(message(wamid=long), message(wamid="wamid.a")))
+    await ledger.write(received(message(wamid=long), message(wamid="wamid.A")))
+    assert await count(store, "mensajes") == 3
+
+
+async def test_what_the_database_refuses_is_named_and_leaves_nothing(
+    store: Database, ledger: Ledger
+) -> None:
+    await store.execute(
+        "alter table mensajes add constraint polite check (mensaje <> 'no')"
+    )
+    with pytest.raises(Poison, match="polite"):
+        await ledger.write(received(message(), message(text="no")))
+    for table in ("contactos", "mensajes", "router.outbox", "router.deliveries"):
+        assert await count(store, table) == 0
+
+
+@pytest.mark.parametrize("size", [1, 200])
+async def test_a_batch_costs_the_same_few_round_trips_whatever_its_size(
+    store: Database,
+    ledger: Ledger,
+    size: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    people = [f"54911000{n:05}" for n in range(size)]
+    await ledger.write(received(*(message(who) for who in people)))
+    trips = []
+    connection = database_module._Connection
+    for verb in ("fetch", "execute"):
+        real = getattr(connection, verb)
+
+        async def counted(self: Any, *args: Any, _real: Any = real, **kw: Any) -> Any:
+            trips.append(args[0])
+            return await _real(self, *args, **kw)
+
+        monkeypatch.setattr(connection, verb, counted)
+    await ledger.write(received(*(message(who) for who in people)))
+    assert len(trips) == 4  # begin, lookup, record, commit
+
+
+async def test_time_ordered_row_ids_keep_the_order_of_arrival(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(*(message(text=str(n)) for n in range(50))))
+    rows = await store.fetch("select mensaje from mensajes order by timestamp, id")
+    assert [int(row["mensaje"]) for row in rows] == list(range(50))
