@@ -148,7 +148,7 @@ def _from_environment(reader: _Reader) -> dict[str, Any]:
             "whsec_… secrets in base64",
         ),
         "admin_token": reader.text("PSI_ADMIN_TOKEN") or None,
-        "allow_private": tuple(reader.text("PSI_ALLOW_PRIVATE").split(",")),
+        "allow_private": _parts(reader.text("PSI_ALLOW_PRIVATE")),
         "queue": reader.parsed("PSI_QUEUE", "memory", _one_of("memory"), "memory"),
         "queue_size": reader.parsed("PSI_QUEUE_SIZE", 2000, _count, "a number >= 1"),
         "ack_timeout_s": _seconds(reader, "PSI_ACK_TIMEOUT_S", 8.0),
@@ -290,6 +290,10 @@ def _positive(raw: str) -> float:
     if not 0 < value < float("inf"):
         raise ValueError(raw)
     return value
+
+
+def _parts(raw: str) -> tuple[str, ...]:
+    return tuple(part for piece in raw.split(",") if (part := piece.strip()))
 
 
 def _count(raw: str) -> int:

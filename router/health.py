@@ -9,7 +9,7 @@ class Health:
 
     stopping_since: float | None = None  # monotonic
     store_problem: str | None = "not reached yet"
-    store_down_since: float | None = 0.0  # monotonic; None while it answers
+    store_down_since: float | None = None  # monotonic; None while it answers
     workers: dict[str, str] = field(default_factory=dict)  # name -> up, restarting, …
 
     @property

@@ -85,7 +85,7 @@ class Pipeline:
             Link(
                 f"notify:{outbox.destination.name}",
                 outbox,
-                Runner(Notify(outbox.destination, teller), outbox, None, bury),
+                Runner(Notify(outbox.destination, teller, outbox), outbox, None, bury),
             )
             for outbox in self.outboxes
         )
@@ -104,6 +104,8 @@ class Pipeline:
         """Stop in order; return how many items were left unsettled in memory."""
         spent_s = self._health.stopping_for(time.monotonic())
         try:
+            if self.supervisor.gave_up.is_set():
+                return self._left()  # nobody would empty what a dead worker read
             async with asyncio.timeout(
                 max(self._settings.drain_timeout_s - spent_s, LEAST_S)
             ):
@@ -118,6 +120,9 @@ class Pipeline:
             telemetry.event("drain_timed_out", level=logging.WARNING)
         finally:
             await self.supervisor.close()
+        return self._left()
+
+    def _left(self) -> int:
         left = sum(link.source.stats().unsettled for link in self._front)
         telemetry.event("drained", left=left)
         return left

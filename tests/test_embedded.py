@@ -1,5 +1,7 @@
 """The embedded PostgreSQL: durable, alone on its data, and gone when its owner is."""
 
+import asyncio
+import contextlib
 import importlib.util
 import os
 import pwd
@@ -153,6 +155,23 @@ async def test_without_a_successor_the_killed_owner_s_server_ends_too(
     owner.kill()
     await until(lambda: shut_down_cleanly(tmp_path), within_s=10)
     await until(lambda: not Path(f"/proc/{owner.server}").exists(), within_s=10)
+
+
+@pytest.mark.parametrize("later_s", [0, 0.005, 0.01, 0.02, 0.04])
+async def test_a_start_that_is_cancelled_leaves_nothing_running(
+    tmp_path: Path, later_s: float
+) -> None:
+    server = EmbeddedPostgres(tmp_path)
+    starting = asyncio.create_task(server.start())
+    await until(server.log.exists)
+    with contextlib.suppress(TimeoutError):  # on a fast machine it may be through
+        async with asyncio.timeout(later_s):
+            await starting
+    async with asyncio.timeout(10):  # below the time after which it is killed
+        await server.stop()
+        await server.start()
+        assert await add_row(server) == 1
+        await server.stop()
 
 
 async def test_ctrl_c_is_for_the_router_alone(tmp_path: Path) -> None:

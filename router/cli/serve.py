@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -105,7 +106,12 @@ async def _serve(
         await _stop(app, runner, site)
     finally:
         await runner.cleanup()
-    return GAVE_UP if gave_up.is_set() else 0
+    if gave_up.is_set():
+        telemetry.event(
+            "exiting", level=logging.CRITICAL, reason="a worker could not be kept alive"
+        )
+        return GAVE_UP
+    return 0
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> web.BaseSite:
@@ -136,6 +142,8 @@ async def _stop(
     # Half of the time for requests that wait for a commit: then they are told to come
     # again, rather than cut off, and what they brought is drained with the rest.
     grace_s = app[SERVICE].settings.drain_timeout_s / 2 - LINGER_S
+    if app[PIPELINE].supervisor.gave_up.is_set():
+        grace_s = 0  # nobody is left to commit it
     asyncio.get_running_loop().call_later(max(grace_s, 0), app[INGRESS].give_up_waiting)
 
 

@@ -126,7 +126,7 @@ def _line(new: Written) -> dict[str, Any]:
     return {
         "timestamp": datetime.fromtimestamp(now, UTC),
         "event": "message_processed",
-        "conversationId": new.conversation.id,
+        "conversationId": str(new.conversation.id),
         "duration": round((now - new.delivery.received_at.timestamp()) * 1000, 2),
         "success": True,
         "messageId": telemetry.message_digest(new.event.key),

@@ -46,16 +46,20 @@ SHORT_TEMP = "/tmp"  # noqa: S108 -- mkdtemp makes a private directory in it
 SHORT_TEMP_LENGTH = 60  # with a socket's name well below the 107 bytes of sun_path
 PID_FILE_STATUS = 7  # the line of postmaster.pid that pg_ctl waits for, from 0
 
-# $1 is the directory of the socket, the rest the server's command line. A signal to the
-# whole group (of a terminal, of systemd) is for the router, which then stops the server.
+# $1 is the directory of the socket, the rest the server's command line; it comes with the
+# pipe as its standard input and the lock as its standard output. A signal to the whole
+# group (of a terminal, of systemd) is for the router, which then stops the server. The
+# shutdown is asked for again and again: a shell starts what runs in its background with
+# SIGINT ignored, so the server is deaf to the first one until it has come far enough.
 KEEPER = """
 trap '' HUP INT TERM
 sockets=$1; shift
-exec 3<&0 </dev/null
+exec 3<&0 4>&1 </dev/null >&2
 "$@" 3<&- & server=$!
-{ read -r _; kill -INT "$server"; } <&3 & reader=$!
+{ read -r _; while kill -INT "$server"; do sleep 0.2; done; } <&3 3<&- 4>&- & reader=$!
+exec 3<&-
 wait "$server"; code=$?
-kill -KILL "$reader" 2>/dev/null
+kill -KILL "$reader"
 rm -rf "$sockets"
 exit "$code"
 """
@@ -184,9 +188,8 @@ class EmbeddedPostgres:
             return subprocess.Popen(  # noqa: S603 -- our script, their server
                 [*keeper, *server],
                 stdin=subprocess.PIPE,
-                stdout=log,
+                stdout=self._lock.fd,
                 stderr=log,
-                pass_fds=self._lock.fds,
                 start_new_session=True,
             )
 
@@ -214,7 +217,7 @@ class EmbeddedPostgres:
             capture_output=True,
             text=True,
             check=False,
-            pass_fds=self._lock.fds,
+            pass_fds=[self._lock.fd],
         )
         if made.returncode:
             raise Unavailable(

@@ -26,9 +26,10 @@ class DirectoryLock:
         self._fd: int | None = None
 
     @property
-    def fds(self) -> tuple[int, ...]:
-        """What a child must inherit to hold the lock too."""
-        return () if self._fd is None else (self._fd,)
+    def fd(self) -> int:
+        """What a child must inherit to hold the lock too; only while it is taken."""
+        assert self._fd is not None  # noqa: S101 -- whoever starts a child took it
+        return self._fd
 
     def take(self) -> None:
         """Lock, or raise `Unavailable` where a living process uses the directory."""

@@ -1,0 +1,52 @@
+-- Lend due rows of one destination, in the order of their lanes.
+--
+-- Whoever claims takes a lane by the lock on its first pending row, its head. Nobody else
+-- gets past a head that is locked, on loan, or waits for its time, so a lane is never in two
+-- hands; a head that somebody took after our snapshot fails the recheck that comes with the
+-- lock. The rows behind a head come along as far as they are due.
+--
+-- Found by outbox_due, so the backlog of another destination costs nothing, and by what is
+-- still pending, never by a watermark: a number that commits late is just another row.
+-- $1 destination, $2 limit, $3 token, $4 seconds on loan
+with
+heads as materialized (
+  select o.id, o.lane, o.next_attempt_at
+  from router.outbox o
+  where o.destination = $1 and o.state = 'pending' and o.next_attempt_at <= now()
+    and (o.lease_until is null or o.lease_until <= now())
+    and (o.lane = '' or not exists (
+      select from router.outbox e
+      where e.destination = $1 and e.lane = o.lane and e.state = 'pending' and e.id < o.id))
+  order by o.next_attempt_at, o.id
+  limit $2
+  for update of o skip locked
+),
+picked as materialized (
+  select r.id
+  from heads h
+  cross join lateral (
+    select b.id, row_number() over (order by b.id) as place,
+           bool_and(b.next_attempt_at <= now()
+                    and (b.lease_until is null or b.lease_until <= now()))
+             over (order by b.id) as due
+    from (
+      select id, next_attempt_at, lease_until
+      from router.outbox
+      where destination = $1 and lane = h.lane and state = 'pending' and id >= h.id
+        and id <= case h.lane when '' then h.id else 9223372036854775807 end
+      order by id
+      limit $2
+    ) b
+  ) r
+  where r.due
+  order by r.place, h.next_attempt_at, r.id  -- every lane's first before anybody's second
+  limit $2
+)
+update router.outbox o
+set lease = $3, lease_until = now() + make_interval(secs => $4)
+from picked p
+where o.id = p.id
+  -- not "= 'pending'": that would invite a walk through the index of all pending rows
+  and o.state not in ('done', 'dead', 'unknown')
+  and (o.lease_until is null or o.lease_until <= now())
+returning o.id, o.key, o.lane, o.payload, o.attempts

@@ -1,0 +1,1 @@
+"""The WhatsApp Cloud API on the wire: pure functions from bytes to frozen data."""

@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+
+from router.cli.environment import dot_env
+from router.config import Settings
+from router.errors import ConfigError
+
+ENOUGH = {
+    "DATABASE_URL": "postgresql://localhost/psi",
+    "WHATSAPP_APP_SECRET": "one",
+    "WHATSAPP_VERIFY_TOKEN": "token",
+}
+
+
+def load(**more: str) -> Settings:
+    return Settings.load({**ENOUGH, **more})
+
+
+def test_three_settings_are_enough() -> None:
+    settings = load()
+    assert (settings.host, settings.port) == ("127.0.0.1", 3002)
+    assert [line.name for line in settings.lines] == ["wsp4"]
+    assert settings.shared_secret is None
+
+
+def test_every_problem_is_in_one_message() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.load({"PORT": "http", "PSI_ACK_TIMEOUT_S": "-1", "PSI_LOOP": "gevent"})
+    for name in (*ENOUGH, "PORT", "PSI_ACK_TIMEOUT_S", "PSI_LOOP"):
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("secret", ["", "  ", ",", "one,", "one,,two"])
+def test_an_empty_secret_refuses_to_start(secret: str) -> None:
+    with pytest.raises(ConfigError, match="WHATSAPP_APP_SECRET"):
+        load(WHATSAPP_APP_SECRET=secret)
+
+
+def test_secrets_rotate() -> None:
+    assert load(WHATSAPP_APP_SECRET="one, two").app_secrets == (b"one", b"two")
+
+
+def test_no_secret_is_in_a_settings_repr() -> None:
+    settings = load(
+        WHATSAPP_APP_SECRET="hush", WEBHOOK_SHARED_SECRET="hush", CLOUD_API_TOKEN="hush"
+    )
+    for secret in ("hush", "postgresql", "'token'"):
+        assert secret not in repr(settings)
+
+
+def test_destinations_are_named_by_their_settings() -> None:
+    settings = load(
+        N8N_WEBHOOK_INGESTA_ROUTER_WSP4="http://127.0.0.1:5678/a",
+        N8N_WEBHOOK_ENVIOS_ROUTER_VENTAS_1="http://127.0.0.1:5678/b",
+    )
+    names = {destination.name for destination in settings.destinations}
+    assert names == {"ingesta_wsp4", "envios_ventas_1"}
+
+
+def test_a_destination_that_is_the_router_itself_is_refused() -> None:
+    with pytest.raises(ConfigError, match="itself"):
+        load(N8N_WEBHOOK_INGESTA_ROUTER_WSP4="http://localhost:3002/webhook")
+
+
+def test_structure_comes_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "psi.toml"
+    path.write_text(
+        '[[lines]]\nname = "wsp4"\nphone_number_id = "1"\n'
+        '[[destinations]]\nname = "bi"\nurl_env = "BI"\nevents = ["message.status"]\n'
+        "timeout_s = 3\nretry_schedule_s = [1, 2]\n"
+    )
+    settings = load(PSI_CONFIG=str(path), BI="https://bi.example/in")
+    (destination,) = settings.destinations
+    assert (destination.url, destination.timeout_s) == ("https://bi.example/in", 3)
+    assert destination.retry_schedule_s == (1.0, 2.0)
+    assert settings.lines[0].phone_number_id == "1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lines = 1 =",
+        "colour = 1",
+        "[[lines]]\nphone_number_id = 1",
+        '[[destinations]]\nname = "x"\nurl = "ftp://x"\nevents = []',
+        '[[destinations]]\nname = "x"\nurl = "http://x"\nevents = ["nothing"]',
+        '[[destinations]]\nname = "x"\nevents = []',
+    ],
+)
+def test_a_file_that_makes_no_sense_is_an_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "psi.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="PSI_CONFIG|no http"):
+        load(PSI_CONFIG=str(path))
+
+
+def test_a_dot_env_file_may_quote_and_comment(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("# settings\nexport A='one # two'\nB=three # four\nC=\n")
+    assert dot_env(path) == {"A": "one # two", "B": "three", "C": ""}
+
+
+def test_a_broken_dot_env_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text("A=1\nnonsense\n")
+    with pytest.raises(ConfigError, match="line 2"):
+        dot_env(path)
