@@ -29,6 +29,9 @@ AREAS = ("CRM", "ADMINISTRACION", "ALUMNOS", "COMUNIDAD", "VENTAS_1")
 ENTRANCES = ("WSP4", "ADMINISTRACION", "ALUMNOS", "COMUNIDAD", "VENTAS_1")
 EVENT_TYPES = frozenset({"message.received", "message.status"})
 
+# What a dead process held is tried again within 30 s: a lease has to outlive an attempt.
+LONGEST_ATTEMPT_S = 19.0
+ATTEMPT_TIME = f"seconds > 0 and at most {LONGEST_ATTEMPT_S:.0f}"
 NO_SECRETS: tuple[str, ...] = ()
 
 T = TypeVar("T")
@@ -214,7 +217,9 @@ def _lines(reader: _Reader, table: Mapping[str, Any]) -> tuple[Line, ...]:
 
 def _destinations(reader: _Reader, table: Mapping[str, Any]) -> tuple[Destination, ...]:
     patience: dict[str, Any] = {
-        "timeout_s": _seconds(reader, "PSI_DESTINATION_TIMEOUT_S", 10.0),
+        "timeout_s": reader.parsed(
+            "PSI_DESTINATION_TIMEOUT_S", 10.0, _attempt_time, ATTEMPT_TIME
+        ),
         "retry_schedule_s": reader.parsed(
             "PSI_RETRY_SCHEDULE_S", RETRY_SCHEDULE_S, _schedule, "seconds with commas"
         ),
@@ -241,6 +246,8 @@ def _from_table(
         name, events = str(entry["name"]), frozenset(entry["events"])
         url = reader.text(entry["url_env"]) if "url_env" in entry else entry["url"]
         own = {k: entry[k] for k in ("timeout_s", "concurrency") if k in entry}
+        if "timeout_s" in own:
+            own["timeout_s"] = _attempt_time(str(own["timeout_s"]))
         if "retry_schedule_s" in entry:
             own["retry_schedule_s"] = tuple(map(float, entry["retry_schedule_s"]))
     except (KeyError, TypeError, ValueError) as exc:
@@ -288,6 +295,12 @@ def _seconds(reader: _Reader, name: str, default: float) -> float:
 def _positive(raw: str) -> float:
     value = float(raw)
     if not 0 < value < float("inf"):
+        raise ValueError(raw)
+    return value
+
+
+def _attempt_time(raw: str) -> float:
+    if (value := _positive(raw)) > LONGEST_ATTEMPT_S:
         raise ValueError(raw)
     return value
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from router import telemetry
 from router.config import Settings
+from router.errors import Transient
 from router.health import Health
 from router.model import Delivery, Received
 from router.queues.base import Queue
@@ -120,13 +121,22 @@ class Pipeline:
             telemetry.event("drain_timed_out", level=logging.WARNING)
         finally:
             await self.supervisor.close()
+            await self._write_down_what_was_told()
         return self._left()
+
+    async def _write_down_what_was_told(self) -> None:
+        for outbox in self.outboxes:
+            try:
+                await outbox.flush()
+            except Transient as exc:  # its rows are lent again when the lease is over
+                telemetry.stage_waits("notify", exc)
 
     def _left(self) -> int:
         left = sum(link.source.stats().unsettled for link in self._front)
         telemetry.event("drained", left=left)
         return left
 
-    def _wake(self) -> None:
+    def _wake(self, destinations: set[str]) -> None:
         for outbox in self.outboxes:
-            outbox.wake()
+            if outbox.destination.name in destinations:
+                outbox.wake()

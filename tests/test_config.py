@@ -91,7 +91,7 @@ def test_structure_comes_from_the_file(tmp_path: Path) -> None:
 def test_a_file_that_makes_no_sense_is_an_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "psi.toml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match="PSI_CONFIG|no http"):
+    with pytest.raises(ConfigError, match=r"PSI_CONFIG|no http"):
         load(PSI_CONFIG=str(path))
 
 

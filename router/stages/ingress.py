@@ -7,7 +7,6 @@ away counts as long as it is in memory.
 
 import asyncio
 import hmac
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -28,7 +27,7 @@ ROOM_BYTES = 48 * 1024 * 1024  # bodies in memory at once
 BODY_S = 10.0  # for the whole body: nothing else cuts off a sender that drips
 PATIENCE_S = 2.0  # how long the database may be away before we refuse at once
 RETRY_AFTER_S = 5
-CHALLENGE = re.compile(r"[0-9A-Za-z_-]{1,256}")
+MAX_CHALLENGE = 2048  # characters; Meta sends ten digits
 
 SIGNATURE = "X-Hub-Signature-256"
 SECRET = "X-Webhook-Secret"  # noqa: S105 -- the name of a header
@@ -98,13 +97,12 @@ class Ingress:
         challenge = query.get("hub.challenge", "")
         token = query.get("hub.verify_token", "").encode("utf-8", "surrogatepass")
         right = hmac.compare_digest(token, self.verify_token.encode())
-        if not right or query.get("hub.mode") != "subscribe":
+        asked = query.get("hub.mode") == "subscribe"
+        if not (right and asked and 0 < len(challenge) <= MAX_CHALLENGE):
             return web.Response(status=403, text="forbidden")
-        if not CHALLENGE.fullmatch(challenge):
-            return web.Response(status=403, text="forbidden")
-        return web.Response(
-            text=challenge, headers={"X-Content-Type-Options": "nosniff"}
-        )
+        # As plain text that no browser sniffs: it is whatever the query said.
+        plain = {"X-Content-Type-Options": "nosniff"}
+        return web.Response(text=challenge, content_type="text/plain", headers=plain)
 
     async def receive(self, request: web.Request) -> web.Response:
         """Take one body, and answer when it is durable or refused."""

@@ -13,7 +13,7 @@ from router.model import Event, Received
 from router.queues.base import STORED, Tally
 from router.stages.base import Emit
 from router.store.keys import digest
-from router.store.ledger import OutboxRow, Written
+from router.store.ledger import OutboxRow, Outcome, Written
 
 # The areas by which the N8N_WEBHOOK_* settings are named.
 ENTRANCE = {
@@ -28,8 +28,8 @@ DERIVED = "derivada"  # conversaciones.router_estado: an area owns it
 class Books(Protocol):
     """Where events become rows."""
 
-    async def write(self, received: Sequence[Received]) -> list[Written]:
-        """Commit *received*; return the messages that are new."""
+    async def write(self, received: Sequence[Received]) -> Outcome:
+        """Commit *received*; return the messages that are new, and who must be told."""
 
 
 @dataclass(slots=True)
@@ -104,16 +104,16 @@ class Persist:
     """Writes each batch of events once, then says so and wakes whoever tells."""
 
     books: Books
-    wake: Callable[[], None]
+    wake: Callable[[set[str]], None]
     name: str = "persist"
     limit: int = 200  # past 100 a larger batch gains little and waits longer
 
     async def handle(self, batch: Sequence[Received], /) -> Sequence[Emit[Any]]:
         """Commit the batch; what was known before counts as stored."""
-        written = await self.books.write(batch)
+        written, told = await self.books.write(batch)
         telemetry.BATCH_SIZE.observe(len(batch))
+        self.wake(told)
         if written:
-            self.wake()
             telemetry.messages_processed([_line(new) for new in written])
         for item in batch:
             if item.event is not None:

@@ -11,7 +11,7 @@ table was empty would scan it from end to end once it has grown.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -134,7 +134,7 @@ class Database:
         try:
             yield connection
         except Transient:
-            connection.terminate()  # whatever state it is in, nobody waits for it
+            _cut_off(connection)  # whatever state it is in, nobody waits for it
             raise
         finally:
             with translated():
@@ -142,12 +142,17 @@ class Database:
 
 
 async def _roll_back(connection: asyncpg.Connection) -> None:
-    if connection.is_closed() or not connection.is_in_transaction():
-        return
     try:
-        await connection.execute("rollback")
+        if not connection.is_closed() and connection.is_in_transaction():
+            await connection.execute("rollback")
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-        connection.terminate()  # the server rolls back what it hears no more of
+        _cut_off(connection)  # the server rolls back what it hears no more of
+
+
+def _cut_off(connection: asyncpg.Connection) -> None:
+    # The pool takes a connection back by itself when it sees it break.
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
 
 
 def _pooler_arguments(dsn: str) -> dict[str, Any]:

@@ -59,6 +59,13 @@ class Written:
     at: datetime
 
 
+class Outcome(NamedTuple):
+    """What a batch came to."""
+
+    written: list[Written]
+    told: set[str]  # the destinations that got outbox rows
+
+
 Line = Callable[[str | None], str]
 Tell = Callable[[Written], Iterable[OutboxRow]]
 TellStatus = Callable[[Event], Iterable[OutboxRow]]
@@ -105,8 +112,8 @@ class Ledger:
         self._database = database
         self._line, self._tell, self._tell_status = line, tell, tell_status
 
-    async def write(self, received: Sequence[Received]) -> list[Written]:
-        """Commit *received* and return the messages that are new.
+    async def write(self, received: Sequence[Received]) -> Outcome:
+        """Commit *received*; return the messages that are new, and who must be told.
 
         Raises Transient when the database must be waited for, Poison when something in
         the batch can never be stored. Either way nothing of it is.
@@ -120,7 +127,7 @@ class Ledger:
                     raise
         raise AssertionError  # the loop returns or raises
 
-    async def _write(self, batch: _Batch) -> list[Written]:
+    async def _write(self, batch: _Batch) -> Outcome:
         async with self._database.transaction() as tx:
             directory = await self._look_up(tx, batch)
             written = self._place(batch, directory)
@@ -137,7 +144,7 @@ class Ledger:
             await _record(tx, batch, directory, written, told)
         for key, delivery in batch.bodies.items():
             delivery.id = batch.numbers[key]
-        return written
+        return Outcome(written, {row.destination for row in told})
 
     async def _look_up(self, tx: Transaction, batch: _Batch) -> Directory:
         aliases: set[Alias] = set()

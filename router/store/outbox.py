@@ -186,11 +186,15 @@ class OutboxQueue:
         # All in one transaction, so that a claim sees which lanes the notes make free.
         notes, unheard = self._notes, self._unheard
         self._notes, self._unheard = [], []
+        leases: list[OutboxLease] = []
+        pause_s = POLL_S
         try:
             async with self._database.transaction() as transaction:
                 await self._write(transaction, notes, unheard)
-                leases = await self._claim(transaction, limit, unheard) if limit else []
-                pause_s = POLL_S if leases else await self._idle(transaction)
+                if limit:
+                    leases = await self._claim(transaction, limit, unheard)
+                if limit and not leases:
+                    pause_s = await self._idle(transaction)
         except BaseException:
             self._notes[:0], self._unheard[:0] = notes, unheard
             raise

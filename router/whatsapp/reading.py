@@ -9,13 +9,19 @@ import orjson
 
 from router.errors import Malformed
 
-# orjson turns integers over 64 bits into floats; 19 digits in a row may be one.
-_MAY_BE_BIG = re.compile(rb"[0-9]{19}")
+# orjson turns integers over 64 bits into floats. The shortest such has 19 digits and a
+# minus, and nothing but these may stand before a number: ids in quotes do not match.
+_MAY_BE_BIG = re.compile(rb"[:,\[ \n\r\t-]\d{19}")
+_LONGEST_INT = 4000  # digits; int() refuses 4301
 
 
 def read_json(body: bytes) -> Any:
-    """Return the parsed body; raise Malformed for what is not strict JSON in UTF-8."""
-    if not _MAY_BE_BIG.search(body):
+    """Return the parsed body; raise Malformed for what is not strict JSON in UTF-8.
+
+    Integers are exact. A number that no int or float can hold (1e400, five thousand
+    digits) is returned as its text. Of a key that is there twice the last one counts.
+    """
+    if not (_MAY_BE_BIG.search(body) or body[:1].isdigit()):
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -36,7 +42,7 @@ def _float(literal: str) -> float | str:
 
 
 def _int(literal: str) -> int | str:
-    return int(literal) if len(literal) <= 4000 else literal  # noqa: PLR2004
+    return int(literal) if len(literal) <= _LONGEST_INT else literal
 
 
 _DECODER = json.JSONDecoder(

@@ -48,7 +48,8 @@ async def the_row(store: Database, sql: str, *args: Any) -> asyncpg.Record:
 async def test_a_first_message_makes_a_contact_a_conversation_and_a_row(
     store: Database, ledger: Ledger
 ) -> None:
-    (new,) = await ledger.write(received(message(wamid="wamid.A", bsuid="AR.1")))
+    (new,), told = await ledger.write(received(message(wamid="wamid.A", bsuid="AR.1")))
+    assert told == {"crm"}
     contact = await the_row(store, "select * from contactos")
     assert (contact["telefono"], contact["nombre"]) == ("5491100000001", "Ana")
     conversation = await the_row(store, "select * from conversaciones")
@@ -86,8 +87,8 @@ async def test_a_message_is_stored_and_told_once_however_often_it_comes(
     store: Database, ledger: Ledger
 ) -> None:
     event = message()
-    assert len(await ledger.write(received(event, event))) == 1
-    assert await ledger.write(received(event)) == []
+    assert len((await ledger.write(received(event, event))).written) == 1
+    assert await ledger.write(received(event)) == ([], set())
     assert (await count(store, "mensajes"), await count(store, "router.outbox")) == (
         1,
         1,
@@ -100,7 +101,7 @@ async def test_writers_of_the_same_moment_store_a_message_once(
 ) -> None:
     event = message()
     results = await asyncio.gather(*(ledger.write(received(event)) for _ in range(8)))
-    assert sum(len(result) for result in results) == 1
+    assert sum(len(result.written) for result in results) == 1
     assert (await count(store, "mensajes"), await count(store, "router.outbox")) == (
         1,
         1,
@@ -137,7 +138,7 @@ async def test_messages_that_were_stored_before_the_router_are_known(
     )
     await store.execute(copy)
     await store.execute("truncate router.claims")
-    assert await ledger.write(received(message(wamid="wamid.old"))) == []
+    assert await ledger.write(received(message(wamid="wamid.old"))) == ([], set())
     assert await count(store, "mensajes") == 2
 
 

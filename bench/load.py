@@ -1,0 +1,197 @@
+"""A load client that costs little: HTTP/1.1 keep-alive by hand, requests made beforehand.
+
+One connection carries one request at a time. What became of a request is a status, or one of
+two errors that mean different things to whoever counts: ConnectionRefusedError, the request
+never left; any other OSError, nobody knows.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import NamedTuple, cast
+from urllib.parse import urlsplit
+
+from router.whatsapp.signature import sign
+
+HEAD_END = b"\r\n\r\n"
+LENGTH = b"content-length:"
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    body: bytes
+
+
+def post(url: str, body: bytes, secret: bytes) -> bytes:
+    """Return the bytes of a signed POST of *body*."""
+    return post_head(url, len(body), sign(body, secret)) + body
+
+
+def post_head(url: str, length: int, signature: str) -> bytes:
+    """Return the head of a POST, for a body that is sent by other means."""
+    parts = urlsplit(url)
+    return (
+        f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {length}\r\n"
+        f"X-Hub-Signature-256: {signature}\r\n\r\n"
+    ).encode()
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._answer: asyncio.Future[Answer] | None = None
+        self._buffer = b""
+
+    @classmethod
+    async def open(cls, host: str, port: int) -> "Connection":
+        """Connect; raise ConnectionRefusedError where nobody listens."""
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(cls, host, port)
+        return connection
+
+    @property
+    def usable(self) -> bool:
+        """Whether another request may be sent."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    async def send(self, request: bytes) -> Answer:
+        """Send *request* and wait for its answer."""
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionRefusedError("closed before the request was sent")
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._answer
+
+    def close(self) -> None:
+        """Close, without waiting."""
+        if self._transport:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+
+        self._transport = cast("asyncio.Transport", transport)  # uvloop has its own
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        end = self._buffer.find(HEAD_END)
+        if end < 0:
+            return
+        head = self._buffer[:end].lower()
+        length = int(head.partition(LENGTH)[2].split(b"\r\n", 1)[0])
+        body = self._buffer[end + len(HEAD_END) :]
+        if len(body) < length:
+            return
+        self._buffer = b""
+        if b"connection: close" in head:
+            self.close()
+        if self._answer and not self._answer.done():
+            self._answer.set_result(Answer(int(head[9:12]), body[:length]))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._answer and not self._answer.done():
+            self._answer.set_exception(ConnectionResetError(str(exc or "closed")))
+
+
+class Client:
+    """At most *connections* connections to one address, opened as they are needed."""
+
+    def __init__(self, url: str, connections: int) -> None:
+        parts = urlsplit(url)
+        self._host, self._port = parts.hostname or "", parts.port or 80
+        self._free: list[Connection] = []
+        self._slots = asyncio.Semaphore(connections)
+
+    async def send(self, request: bytes) -> Answer:
+        """Send *request* on a connection that is free, waiting for one."""
+        async with self._slots:
+            connection = await self._connection()
+            try:
+                answer = await connection.send(request)
+            except BaseException:
+                connection.close()
+                raise
+            if connection.usable:
+                self._free.append(connection)
+            return answer
+
+    async def _connection(self) -> Connection:
+        while self._free:
+            connection = self._free.pop()
+            if connection.usable:
+                return connection
+        return await Connection.open(self._host, self._port)
+
+    def close(self) -> None:
+        """Close every connection that is free."""
+        while self._free:
+            self._free.pop().close()
+
+
+@dataclass(slots=True)
+class Run:
+    """What one run came to: who was answered 200, and how fast."""
+
+    acked: list[int] = field(default_factory=list)  # places in the list of requests
+    refused: int = 0
+    latencies_s: list[float] = field(default_factory=list)
+    took_s: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Answered 200 per second."""
+        return len(self.acked) / self.took_s
+
+    def percentile_ms(self, part: float) -> float:
+        """Return the latency below which *part* of the answers came."""
+        ordered = sorted(self.latencies_s)
+        return ordered[min(len(ordered) - 1, int(part * len(ordered)))] * 1000
+
+    async def timed(self, client: Client, place: int, request: bytes) -> None:
+        """Send one request and note its answer."""
+        began = time.perf_counter()
+        answer = await client.send(request)
+        self.latencies_s.append(time.perf_counter() - began)
+        if answer.status == HTTPStatus.OK:
+            self.acked.append(place)
+        else:
+            self.refused += 1
+
+
+async def closed_loop(url: str, requests: Iterable[bytes], connections: int) -> Run:
+    """Send as fast as answers come, each connection for itself."""
+    run, client = Run(), Client(url, connections)
+    source = iter(enumerate(requests))
+
+    async def one_after_the_other(source: Iterator[tuple[int, bytes]]) -> None:
+        for place, request in source:
+            await run.timed(client, place, request)
+
+    started = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for _ in range(connections):
+            group.create_task(one_after_the_other(source))
+    run.took_s = time.perf_counter() - started
+    client.close()
+    return run
+
+
+async def open_loop(
+    url: str, requests: Iterable[bytes], rate: float, connections: int
+) -> Run:
+    """Send by the clock, however slow the answers are."""
+    run, client = Run(), Client(url, connections)
+    started = time.perf_counter()
+    async with asyncio.TaskGroup() as group:
+        for place, request in enumerate(requests):
+            await asyncio.sleep(started + place / rate - time.perf_counter())
+            group.create_task(run.timed(client, place, request))
+    run.took_s = time.perf_counter() - started
+    client.close()
+    return run

@@ -1,0 +1,95 @@
+"""The router with one classic error put in: the test of the fault tests.
+
+    python -m tests.faults.mutants NAME serve
+
+All of them, `none` too, lend outbox rows for a shorter time, so that what a killed process
+held is told again within a test's patience. The windows in which a kill does harm are held
+open for WINDOW_S: that is what makes a few kills enough.
+"""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from router.cli import main
+from router.model import Received
+from router.queues.memory import MemoryQueue
+from router.store import ledger, outbox
+from router.store.database import Transaction
+from router.store.ledger import Ledger, OutboxRow, Written
+from router.store.outbox import OutboxLease, OutboxQueue
+
+WINDOW_S = 0.02
+LEASE_S = 3.0
+
+INSERT = """
+insert into router.outbox (destination, key, lane, payload, next_attempt_at, state)
+select *, now(), 'pending' from unnest($1::text[], $2::text[], $3::text[], $4::bytea[])"""
+DONE = "update router.outbox set state = 'done' where id = any($1::bigint[])"
+
+
+def none() -> None:
+    """No error: what shows that a red run is the error's doing."""
+
+
+def ack_on_enqueue() -> None:
+    """200 as soon as the body is in a queue that forgets."""
+    write = Ledger.write
+
+    async def late(self: Ledger, received: Sequence[Received]) -> list[Written]:
+        await asyncio.sleep(WINDOW_S)
+        return await write(self, received)
+
+    MemoryQueue.durable = True
+    Ledger.write = late  # type: ignore[method-assign]
+
+
+def done_before_send() -> None:
+    """The row is marked done when it is lent, before the POST."""
+    lease = OutboxQueue.lease
+
+    async def marked(self: OutboxQueue, limit: int) -> Sequence[OutboxLease]:
+        leases = await lease(self, limit)
+        await self._database.execute(DONE, [lent.item.id for lent in leases])
+        await asyncio.sleep(WINDOW_S)
+        return leases
+
+    OutboxQueue.lease = marked  # type: ignore[method-assign]
+
+
+def two_commits() -> None:
+    """The message in one transaction, what must be told of it in the next."""
+    write, record = Ledger.write, ledger._record
+    later: list[OutboxRow] = []
+
+    async def without_outbox(
+        tx: Transaction,
+        batch: Any,
+        directory: Any,
+        written: Sequence[Written],
+        told: Sequence[OutboxRow],
+    ) -> None:
+        later[:] = told
+        await record(tx, batch, directory, written, ())
+
+    async def in_two(self: Ledger, received: Sequence[Received]) -> list[Written]:
+        written = await write(self, received)
+        await asyncio.sleep(WINDOW_S)
+        if later:
+            await self._database.execute(INSERT, *zip(*later, strict=True))
+        return written
+
+    ledger._record = without_outbox
+    Ledger.write = in_two  # type: ignore[method-assign]
+
+
+MUTANTS = {
+    mutant.__name__: mutant
+    for mutant in (none, ack_on_enqueue, done_before_send, two_commits)
+}
+
+if __name__ == "__main__":
+    outbox.LEASE_S, outbox.MARGIN_S = LEASE_S, 1.0
+    MUTANTS[sys.argv[1]]()
+    sys.exit(main(sys.argv[2:]))
