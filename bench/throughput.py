@@ -31,7 +31,7 @@ from typing import Any
 import asyncpg
 import uvloop
 
-from bench.load import Connection, Run, closed_loop, open_loop, post
+from bench.load import Client, Connection, Run, closed_loop, open_loop, post
 from router.cli.traffic import Body, Traffic
 from router.store.embedded import EmbeddedPostgres
 from router.store.migrate import migrate
@@ -166,26 +166,52 @@ class Bench:
     router: Result = field(default_factory=lambda: Result(ROUTER))
 
     async def run(self) -> None:
-        """Warm up, measure the rounds, then the fixed rate."""
-        for number in range(-1, self.options.rounds):
-            for result in (self.bare, self.router):
-                await self._round(result, warm_up=number < 0)
-            ratio = self.router.rates[-1] / self.bare.rates[-1] if number >= 0 else 0
-            self._say(number, ratio)
-        for result in (self.bare, self.router):
+        """Let everybody be known, warm up, measure the rounds, then the fixed rate."""
+        await self._introduce()
+        for result in self.both:
+            await self._closed_loop(result, self.options.count // 5)
+        for number in range(1, self.options.rounds + 1):
+            for result in self.both:
+                await self._round(result)
+            self._say(number)
+        for result in self.both:
             await self._fixed_rate(result)
 
-    async def _round(self, result: Result, *, warm_up: bool) -> None:
-        count = self.options.count // (5 if warm_up else 1)
-        requests = self._requests(result, count)
-        before, pg_before = self._cpu(result)
-        run = await closed_loop(
-            self.urls[result.name], [r for r, _ in requests], self.options.connections
+    @property
+    def both(self) -> tuple[Result, Result]:
+        """What is compared, in the order of a round."""
+        return self.bare, self.router
+
+    async def _introduce(self) -> None:
+        # A steady state: nearly everybody has written before.
+        client = Client(self.urls[ROUTER], 4)
+        crowd = Traffic(
+            seed=self.options.seed + 1,
+            start=int(time.time()),
+            contacts=self.options.contacts,
+            batch=50,
         )
-        drained = await self._ledger(result, run, requests)
+        for body in crowd.bodies(5 * self.options.contacts):
+            await client.send(post(self.urls[ROUTER], body.data, SECRET))
+            self.acked += body.messages
+        client.close()
+        await self._told()
+        await self.connection.execute("vacuum analyze")
+
+    async def _closed_loop(self, result: Result, count: int) -> tuple[Run, float]:
+        requests = self._requests(result, count)
+        run = await closed_loop(
+            self.urls[result.name],
+            [request for request, _ in requests],
+            self.options.connections,
+        )
+        return run, await self._ledger(result, run, requests)
+
+    async def _round(self, result: Result) -> None:
+        count = self.options.count
+        before, pg_before = self._cpu(result)
+        run, drained = await self._closed_loop(result, count)
         after, pg_after = self._cpu(result)
-        if warm_up:
-            return
         result.rates.append(run.rate)
         result.p50_ms.append(run.percentile_ms(0.5))
         result.p99_ms.append(run.percentile_ms(0.99))
@@ -232,14 +258,11 @@ class Bench:
     def _cpu(self, result: Result) -> tuple[float, float]:
         return cpu_s(self.pids[result.name]), postgres_cpu_s(self.postmaster)
 
-    def _say(self, number: int, ratio: float) -> None:
-        if number < 0:
-            print("warm")
-            return
+    def _say(self, number: int) -> None:
+        bare, router = self.bare.rates[-1], self.router.rates[-1]
         print(
-            f"round {number + 1}: bare {self.bare.rates[-1]:.0f}/s, "
-            f"router {self.router.rates[-1]:.0f}/s, ratio {ratio:.2f}, "
-            f"told {self.router.told_s[-1]:.1f} s later",
+            f"round {number}: bare {bare:.0f}/s, router {router:.0f}/s, "
+            f"ratio {router / bare:.2f}, told {self.router.told_s[-1]:.1f} s later",
             flush=True,
         )
 
@@ -357,7 +380,7 @@ def main() -> int:
     add("--rounds", type=int, default=5, help="default %(default)s")
     add("--count", type=int, default=10_000, help="messages a round (%(default)s)")
     add("--connections", type=int, default=50, help="default %(default)s")
-    add("--contacts", type=int, default=5000, help="people (default %(default)s)")
+    add("--contacts", type=int, default=2000, help="people (default %(default)s)")
     add("--rate", type=float, default=500.0, help="of the fixed-rate run (%(default)s)")
     add("--seconds", type=float, default=10.0, help="of it (default %(default)s)")
     add("--untold", action="store_true", help="no destination: what telling costs")

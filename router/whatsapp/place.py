@@ -30,7 +30,8 @@ class Place:
 
     def __init__(self, field: str, value: Object, scope: str, time: Any) -> None:
         """Stand in *value* of *field*, of the entry with id *scope* and *time*."""
-        self.field, self.value, self.scope, self.time = field, value, scope, time
+        self.field, self.value, self.scope = field, value, scope
+        self.time = time if isinstance(time, str | int | float) else None
         self.phone_number_id = _phone_number_id(value)
         self.contacts: Any = value.get("contacts")
         self.book: Contacts | None = None  # of the contacts, once somebody asks

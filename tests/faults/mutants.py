@@ -17,7 +17,7 @@ from router.model import Received
 from router.queues.memory import MemoryQueue
 from router.store import ledger, outbox
 from router.store.database import Transaction
-from router.store.ledger import Ledger, OutboxRow, Written
+from router.store.ledger import Ledger, OutboxRow, Outcome, Written
 from router.store.outbox import OutboxLease, OutboxQueue
 
 WINDOW_S = 0.02
@@ -37,7 +37,7 @@ def ack_on_enqueue() -> None:
     """200 as soon as the body is in a queue that forgets."""
     write = Ledger.write
 
-    async def late(self: Ledger, received: Sequence[Received]) -> list[Written]:
+    async def late(self: Ledger, received: Sequence[Received]) -> Outcome:
         await asyncio.sleep(WINDOW_S)
         return await write(self, received)
 
@@ -73,7 +73,7 @@ def two_commits() -> None:
         later[:] = told
         await record(tx, batch, directory, written, ())
 
-    async def in_two(self: Ledger, received: Sequence[Received]) -> list[Written]:
+    async def in_two(self: Ledger, received: Sequence[Received]) -> Outcome:
         written = await write(self, received)
         await asyncio.sleep(WINDOW_S)
         if later:
