@@ -66,14 +66,7 @@ async def pipeline_context(app: web.Application) -> AsyncIterator[None]:
     pulse = Pulse(app[DATABASE], settings.database_url, service.health)
     upkeep = Upkeep(app[DATABASE], retention_days=settings.retention_days)
     app[PIPELINE] = pipeline
-    app[INGRESS] = Ingress(
-        app_secrets=settings.app_secrets,
-        shared_secret=settings.shared_secret,
-        verify_token=settings.verify_token,
-        inbox=pipeline.inbox,
-        health=service.health,
-        ack_timeout_s=settings.ack_timeout_s,
-    )
+    app[INGRESS] = Ingress(settings, pipeline.inbox, service.health)
     await pipeline.start()
     await pipeline.supervisor.start("pulse", pulse.run)
     await pipeline.supervisor.start("upkeep", upkeep.run)
@@ -111,20 +104,11 @@ async def ready(request: web.Request) -> web.Response:
     )
 
 
-async def close_when_stopping(
-    request: web.Request, response: web.StreamResponse
-) -> None:
-    """Ask clients of a process that stops to come back on a new connection."""
-    if request.app[SERVICE].health.stopping:
-        response.force_close()
-
-
 def make_app(settings: Settings, *, commit: str = "unknown") -> web.Application:
     """Describe the application; nothing is opened until it starts."""
     app = web.Application(client_max_size=MAX_BODY)
     app[SERVICE] = Service(settings, commit)
     app.cleanup_ctx.extend([database_context, client_context, pipeline_context])
-    app.on_response_prepare.append(close_when_stopping)
     for path in WEBHOOK_PATHS:
         app.router.add_get(path, webhook_get, allow_head=False)
         app.router.add_post(path, webhook_post)

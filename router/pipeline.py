@@ -36,6 +36,7 @@ from router.supervisor import Supervisor
 
 INBOX_BYTES = 48 * 1024 * 1024
 EVENTS_BYTES = 8 * 1024 * 1024  # of bodies; parsed they are about eight times as large
+BUSY = 8  # events on their way into the database; five hundred a second make about two
 LEAST_S = 0.5  # for the drain, when the requests in flight took all the time
 
 
@@ -67,7 +68,11 @@ class Pipeline:
         events: MemoryQueue[Received] = MemoryQueue(
             "events", bound=settings.queue_size, bound_bytes=EVENTS_BYTES
         )
-        self.outboxes = [OutboxQueue(database, d) for d in settings.destinations]
+
+        def busy() -> bool:
+            return events.stats().unsettled > BUSY
+
+        self.outboxes = [OutboxQueue(database, d, busy) for d in settings.destinations]
         told = Told(settings.destinations, Lines(settings.lines))
         ledger = Ledger(
             database,

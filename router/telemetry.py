@@ -5,12 +5,14 @@ number and no secret goes through here: errors are named by type and SQLSTATE, n
 the values they quote, and a WhatsApp id is hashed, since it encodes the phone number.
 """
 
+import collections
+import functools
 import hashlib
 import logging
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +20,8 @@ from typing import Any, Final
 import orjson
 from prometheus_client import Counter, Gauge, Histogram
 
+MAX_KINDS: Final = 300  # label values of psi_events_total; the contract knows about 150
+_KINDS: Final[set[str]] = set()
 log: Final = logging.getLogger("router")
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 8)
@@ -98,6 +102,29 @@ def messages_processed(lines: Sequence[Mapping[str, Any]]) -> None:
         sys.stdout.buffer.flush()
     except OSError:
         pass  # the log's disk is full or its reader gone: the messages are stored
+
+
+@functools.cache
+def _delivery_counter(door: str, status: int) -> Counter:
+    return DELIVERIES.labels(door, str(status))
+
+
+def delivery(door: str, status: int) -> None:
+    """Count one request to the webhook by its door and its answer."""
+    _delivery_counter(door, status).inc()
+
+
+def events_stored(kinds: Iterable[str]) -> None:
+    """Count stored events; a kind that only a sender could have thought of is `other`."""
+    for kind, count in collections.Counter(kinds).items():
+        _event_counter(kind).inc(count)
+
+
+@functools.lru_cache(maxsize=1024)
+def _event_counter(kind: str) -> Counter:
+    if len(_KINDS) < MAX_KINDS:
+        _KINDS.add(kind)
+    return EVENTS.labels(kind if kind in _KINDS else "other")
 
 
 def stage_took(stage: str, seconds: float) -> None:

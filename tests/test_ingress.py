@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from router.config import Settings
 from router.errors import Transient
 from router.health import Health
 from router.model import Delivery, Door
@@ -31,14 +32,14 @@ class DoorOf:
         self.inbox: MemoryQueue[Delivery] = MemoryQueue(
             "inbox", bound=2, bound_bytes=10_000, when_full=WhenFull.REFUSE
         )
-        self.ingress = Ingress(
+        settings = Settings(
+            database_url="",
+            verify_token="token",
             app_secrets=(OLD, NEW),
             shared_secret=shared,
-            verify_token="token",
-            inbox=self.inbox,
-            health=self.health,
             ack_timeout_s=timeout_s,
         )
+        self.ingress = Ingress(settings, self.inbox, self.health)
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_get("/webhook", self.ingress.verification)
         app.router.add_post("/webhook", self.ingress.receive)
@@ -86,7 +87,7 @@ async def test_200_comes_when_the_delivery_is_settled_and_not_before(
     (lease,) = await door.inbox.lease(1)
     assert not request.done()
     lease.ack(Tally(stored=2, buried=1))
-    assert await request == (200, '{"success": true, "processed": 2, "failed": 1}')
+    assert await request == (200, '{"success":true,"processed":2,"failed":1}')
     assert (lease.item.body, lease.item.door) == (b'{"a":1}', Door.META)
 
 

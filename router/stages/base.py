@@ -142,7 +142,10 @@ class Runner(Generic[I, O]):
             outcomes = await self._outcomes(leases)
             telemetry.stage_took(self.stage.name, time.perf_counter() - started)
             for lease, outcome in zip(leases, outcomes, strict=True):
-                await self._settle(lease, outcome)
+                if isinstance(outcome, Emit) and not outcome.items:
+                    lease.ack(outcome.tally)
+                else:
+                    await self._settle(lease, outcome)
                 settled += 1
             self._suspects = max(0, self._suspects - len(leases))
         except Exception:
@@ -181,8 +184,8 @@ class Runner(Generic[I, O]):
 
     async def _settle(self, lease: Lease[I], outcome: Outcome[O]) -> None:
         match outcome:
-            case Emit(items, tally):
-                await self._emit(lease, items, tally)
+            case Emit(items):
+                await self._emit(lease, items)
             case Again(delay_s):
                 lease.nack(delay_s)
             case Bury(reason):
@@ -190,16 +193,13 @@ class Runner(Generic[I, O]):
                 telemetry.buried(self.stage.name, reason)
                 lease.bury(reason)
 
-    async def _emit(
-        self, lease: Lease[I], items: Sequence[Passed[O]], tally: Tally
-    ) -> None:
-        if not items or self.sink is None:
-            lease.ack(tally)
-            return
+    async def _emit(self, lease: Lease[I], items: Sequence[Passed[O]]) -> None:
+        if self.sink is None:
+            raise TypeError(f"{self.stage.name} emits, and nothing comes after it")
         if self.sink.durable:
             for passed in items:
                 await self.sink.put(passed.item, lane=passed.lane, size=passed.size)
-            lease.ack(tally)
+            lease.ack()
             return
         join = _Join(lease, len(items))
         for passed in items:

@@ -6,16 +6,19 @@ away counts as long as it is in memory.
 """
 
 import asyncio
+import functools
 import hmac
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
+import orjson
 from aiohttp import web
 
 from router import telemetry
+from router.config import Settings
 from router.errors import QueueClosed, QueueFull, Refused, Transient
 from router.health import Health
 from router.model import Delivery, Door
@@ -27,6 +30,7 @@ ROOM_BYTES = 48 * 1024 * 1024  # bodies in memory at once
 BODY_S = 10.0  # for the whole body: nothing else cuts off a sender that drips
 PATIENCE_S = 2.0  # how long the database may be away before we refuse at once
 RETRY_AFTER_S = 5
+SWEEP_S = 0.1  # between looks at who has waited too long
 MAX_CHALLENGE = 2048  # characters; Meta sends ten digits
 
 SIGNATURE = "X-Hub-Signature-256"
@@ -39,13 +43,18 @@ class Room:
     def __init__(self, size: int) -> None:
         """Lend at most *size* bytes at once."""
         self._free = size
-        self._size = size
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def take_now(self, count: int) -> bool:
+        """Take *count* bytes if they are free and nobody waits; return whether."""
+        if self._waiting or count > self._free:
+            return False
+        self._free -= count
+        return True
 
     async def take(self, count: int) -> None:
         """Wait until *count* bytes are free, and take them."""
-        if not self._waiting and count <= self._free:
-            self._free -= count
+        if self.take_now(count):
             return
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append((count, turn))
@@ -71,32 +80,76 @@ class Room:
             turn.set_result(None)
 
 
-@dataclass(slots=True)
+class Waiting:
+    """The requests that wait for their commit, none of them for too long.
+
+    One timer for all of them: a time-out of its own costs a request as much as its HMAC.
+    """
+
+    def __init__(self, timeout_s: float, clock: Callable[[], float]) -> None:
+        """Let nobody wait for longer than *timeout_s*, give or take SWEEP_S."""
+        self._timeout_s, self._clock = timeout_s, clock
+        self._until: dict[asyncio.Future[Tally], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def result(self, outcome: asyncio.Future[Tally], since: float) -> Tally:
+        """Wait for *outcome*; raise Transient when the request began too long ago."""
+        self._until[outcome] = since + self._timeout_s
+        if self._timer is None:
+            self._arm()
+        try:
+            return await outcome
+        finally:
+            del self._until[outcome]
+
+    def give_up(self) -> None:
+        """Tell everybody to come again now."""
+        self._refuse(float("inf"), "stopping")
+
+    def _arm(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    def _sweep(self) -> None:
+        self._timer = None
+        if self._until:
+            self._refuse(self._clock(), "not durable in time")
+            self._arm()
+
+    def _refuse(self, now: float, reason: str) -> None:
+        for outcome, until in self._until.items():
+            if until <= now and not outcome.done():
+                outcome.set_exception(Transient(reason))
+
+
 class Ingress:
     """The two handlers that Meta, n8n and the CRM talk to."""
 
-    app_secrets: Sequence[bytes]
-    shared_secret: bytes | None
-    verify_token: str
-    inbox: Queue[Delivery]
-    health: Health
-    ack_timeout_s: float
-    room: Room = field(default_factory=lambda: Room(ROOM_BYTES))
-    clock: Callable[[], float] = time.monotonic
-    _waiting: set[asyncio.Future[Tally]] = field(default_factory=set)
+    def __init__(
+        self,
+        settings: Settings,
+        inbox: Queue[Delivery],
+        health: Health,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Put what is let in on *inbox*; *health* says when to refuse at once."""
+        self._app_secrets = settings.app_secrets
+        self._shared_secret = settings.shared_secret
+        self._verify_token = settings.verify_token.encode()
+        self._timeout_s = settings.ack_timeout_s
+        self._inbox, self._health, self.clock = inbox, health, clock
+        self._room = Room(ROOM_BYTES)
+        self._waiting = Waiting(settings.ack_timeout_s, clock)
 
     def give_up_waiting(self) -> None:
         """Answer 503 to every request that still waits for its commit."""
-        for outcome in self._waiting:
-            if not outcome.done():
-                outcome.set_exception(Transient("stopping"))
+        self._waiting.give_up()
 
     async def verification(self, request: web.Request) -> web.Response:
         """Answer Meta's GET: the challenge as plain text, or 403."""
         query = request.query
         challenge = query.get("hub.challenge", "")
         token = query.get("hub.verify_token", "").encode("utf-8", "surrogatepass")
-        right = hmac.compare_digest(token, self.verify_token.encode())
+        right = hmac.compare_digest(token, self._verify_token)
         asked = query.get("hub.mode") == "subscribe"
         if not (right and asked and 0 < len(challenge) <= MAX_CHALLENGE):
             return web.Response(status=403, text="forbidden")
@@ -106,68 +159,68 @@ class Ingress:
 
     async def receive(self, request: web.Request) -> web.Response:
         """Take one body, and answer when it is durable or refused."""
-        door, outcome = "none", "error"
+        door = "none"
         try:
-            door, response = await self._receive(request)
+            found, response = await self._receive(request)
+            door = found.value
         except Refused as exc:
-            outcome = str(exc.status)
-            return _refusal(exc)
+            response = _answer({"success": False, "error": str(exc)}, exc.status)
         except (QueueFull, QueueClosed, Transient, TimeoutError) as exc:
-            outcome = "503"
-            return _later(str(exc) or "not durable in time")
-        else:
-            outcome = str(response.status)
-            return response
-        finally:
-            telemetry.DELIVERIES.labels(door, outcome).inc()
+            response = _answer({"success": False, "error": str(exc) or "too busy"}, 503)
+            response.headers["Retry-After"] = str(RETRY_AFTER_S)
+        if self._health.stopping:
+            response.force_close()  # whoever comes again, comes to the next process
+        telemetry.delivery(door, response.status)
+        return response
 
-    async def _receive(self, request: web.Request) -> tuple[str, web.Response]:
+    async def _receive(self, request: web.Request) -> tuple[Door, web.Response]:
         started = self.clock()
         self._refuse_early(request)
         size = request.content_length
-        reserved = MAX_BODY if size is None else size
-        async with asyncio.timeout(self.ack_timeout_s):
-            await self.room.take(reserved)
-        borrowed = _Borrowed(self.room, reserved)
+        borrowed = await self._borrow(MAX_BODY if size is None else size)
         try:
             body = await _read(request)
             door = self._door(request, body)
             delivery = Delivery(body=body, door=door, received_at=datetime.now(UTC))
-            left = self.ack_timeout_s - (self.clock() - started)
-            answer = await self._durable(delivery, borrowed, max(left, 0.05))
+            if self._inbox.durable:
+                await self._inbox.put(delivery, size=len(body))
+                return door, _answer({"success": True, "queued": 1}, 200)
+            tally = await self._durable(delivery, borrowed, started)
         finally:
             borrowed.abandon()
         telemetry.ACK_SECONDS.observe(self.clock() - started)
-        return door.value, answer
+        return door, _done(tally)
 
     def _refuse_early(self, request: web.Request) -> None:
         if "Content-Encoding" in request.headers:
             raise Refused("no Content-Encoding is accepted", status=415)
         if (request.content_length or 0) > MAX_BODY:
             raise Refused(f"a body is at most {MAX_BODY} bytes", status=413)
-        if self.health.store_down_for(self.clock()) > PATIENCE_S:
+        if self._health.store_down_for(self.clock()) > PATIENCE_S:
             raise Transient("the database is away")
+
+    async def _borrow(self, size: int) -> "_Borrowed":
+        if not self._room.take_now(size):
+            async with asyncio.timeout(self._timeout_s):
+                await self._room.take(size)
+        return _Borrowed(self._room, size)
 
     def _door(self, request: web.Request, body: bytes) -> Door:
         signatures = request.headers.getall(SIGNATURE, ())
         if signatures:  # a signature that is there decides alone
-            verify(body, signatures, self.app_secrets)
+            verify(body, signatures, self._app_secrets)
             return Door.META
         given = request.headers.getall(SECRET, ())
-        if self.shared_secret is None or len(given) != 1:
+        if self._shared_secret is None or len(given) != 1:
             raise Refused("not signed", status=401)
-        if not hmac.compare_digest(
-            given[0].encode("utf-8", "surrogateescape"), self.shared_secret
-        ):
+        secret = given[0].encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(secret, self._shared_secret):
             raise Refused("wrong secret", status=401)
         return Door.SECRET
 
     async def _durable(
-        self, delivery: Delivery, borrowed: "_Borrowed", timeout_s: float
-    ) -> web.Response:
-        if self.inbox.durable:
-            await self.inbox.put(delivery, size=len(delivery.body))
-            return web.json_response({"success": True, "queued": 1})
+        self, delivery: Delivery, borrowed: "_Borrowed", started: float
+    ) -> Tally:
         outcome: asyncio.Future[Tally] = asyncio.get_running_loop().create_future()
 
         def settled(tally: Tally) -> None:
@@ -175,17 +228,9 @@ class Ingress:
             if not outcome.done():  # its request may have been answered 503 long ago
                 outcome.set_result(tally)
 
-        await self.inbox.put(delivery, size=len(delivery.body), settled=settled)
+        await self._inbox.put(delivery, size=len(delivery.body), settled=settled)
         borrowed.handed_over = True
-        self._waiting.add(outcome)
-        try:
-            async with asyncio.timeout(timeout_s):
-                tally = await outcome
-        finally:
-            self._waiting.discard(outcome)
-        return web.json_response(
-            {"success": True, "processed": tally.stored, "failed": tally.buried}
-        )
+        return await self._waiting.result(outcome, started)
 
 
 class _Borrowed:
@@ -210,6 +255,8 @@ class _Borrowed:
 
 
 async def _read(request: web.Request) -> bytes:
+    if request.content.is_eof() and request.content.exception() is None:
+        return request.content.read_nowait()  # it came with its headers
     try:
         async with asyncio.timeout(BODY_S):
             return await request.read()
@@ -219,13 +266,16 @@ async def _read(request: web.Request) -> bytes:
         raise Refused(f"a body is at most {MAX_BODY} bytes", status=413) from None
 
 
-def _refusal(exc: Refused) -> web.Response:
-    return web.json_response({"success": False, "error": str(exc)}, status=exc.status)
+@functools.lru_cache(maxsize=64)
+def _written(stored: int, buried: int) -> bytes:
+    return orjson.dumps({"success": True, "processed": stored, "failed": buried})
 
 
-def _later(reason: str) -> web.Response:
-    return web.json_response(
-        {"success": False, "error": reason},
-        status=503,
-        headers={"Retry-After": str(RETRY_AFTER_S)},
+def _done(tally: Tally) -> web.Response:
+    return web.Response(body=_written(*tally), content_type="application/json")
+
+
+def _answer(value: dict[str, Any], status: int) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(value), status=status, content_type="application/json"
     )

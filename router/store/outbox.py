@@ -15,7 +15,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
@@ -31,6 +31,8 @@ from router.store.sql_files import sql
 LEASE_S = 25.0  # what a dead process held must be tried again within 30 s
 MARGIN_S = 5.0  # from the last attempt's end to the row: a slow database's answer
 POLL_S = 1.0  # another process may have committed rows, or died
+PACE_S = 0.02  # between two claims
+YIELD_S = 0.25  # between two claims while senders wait
 TEXT_CHARS = 500  # of an answer or an error
 
 
@@ -103,8 +105,13 @@ class OutboxQueue:
 
     durable = True
 
-    def __init__(self, database: Database, destination: Destination) -> None:
-        """Lend the rows of *destination*."""
+    def __init__(
+        self,
+        database: Database,
+        destination: Destination,
+        busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Lend the rows of *destination*, more slowly while the router is *busy*."""
         self.destination = destination
         self.name = f"outbox:{destination.name}"
         self.closed = False
@@ -114,6 +121,8 @@ class OutboxQueue:
         self._notes: list[_Note] = []
         self._unheard: list[int] = []  # tokens of claims whose answer was lost
         self._news = asyncio.Event()
+        self._busy = busy
+        self._exchanged = 0.0  # monotonic
 
     def wake(self) -> None:
         """Say that there may be something new, or something settled."""
@@ -143,6 +152,7 @@ class OutboxQueue:
         notes are written; Transient while the database is away, notes kept.
         """
         while True:
+            await self._pace()
             self._news.clear()
             if self.closed and not self._on_loan:
                 await self.flush()
@@ -152,6 +162,16 @@ class OutboxQueue:
             if leases:
                 return leases
             await self._news_within(pause_s)
+
+    async def _pace(self) -> None:
+        # A claim costs the database a millisecond, and a notification the loop three times
+        # what a message does: so a few rows at a time, and while senders wait for their
+        # commits, fewer still. They are answered first; what is to be told is durable.
+        least_s = YIELD_S if self._busy() else PACE_S
+        pause_s = self._exchanged + least_s - time.monotonic()
+        if pause_s > 0 and not self.closed:
+            await asyncio.sleep(pause_s)
+        self._exchanged = time.monotonic()
 
     async def flush(self) -> None:
         """Write down what was settled: for who stops, after the readers have ended."""

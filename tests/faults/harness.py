@@ -116,7 +116,12 @@ class Service:
 
     async def exit_status(self, within_s: float) -> int:
         """Wait for the process to end by itself."""
-        await until(lambda: self.running.poll() is not None, within_s=within_s)
+        try:
+            await until(lambda: self.running.poll() is not None, within_s=within_s)
+        except TimeoutError as exc:
+            raise AssertionError(
+                f"{exc}; its last words:\n{self.last_words()}"
+            ) from exc
         return self.running.returncode
 
     async def listens(self) -> None:
@@ -158,12 +163,17 @@ class Service:
         )
         return [line for line in found if line.get("event") == event]
 
+    def last_words(self) -> str:
+        """Return the end of the log, without the line that each message has."""
+        lines = self.log().splitlines()
+        return "\n".join([x for x in lines if "message_processed" not in x][-20:])
+
     def log(self) -> str:
         """Return all that it wrote."""
         return self._log.read_text(errors="replace")
 
     async def _takes_a_connection(self) -> bool:
-        assert self.running.poll() is None, self.log()[-2000:]
+        assert self.running.poll() is None, self.last_words()
         try:
             (await Connection.open(HOST, self.port)).close()
         except OSError:
@@ -346,13 +356,21 @@ class Load:
                 self._again.append(body)
 
 
+PENDING = """
+select id, attempts, next_attempt_at - now() as due_in, lease_until - now() as lent_for,
+       o.lane = any(select lane from router.outbox p
+                    where p.state = 'pending' and p.id < o.id) as behind
+from router.outbox o where state = 'pending' order by id limit 5"""
+
+
 async def quiet(dsn: str, *, within_s: float = STALLED_S) -> None:
     """Wait until nothing is left to be told; time is part of the promise."""
     async with connected(dsn) as connection:
-        await until(
-            lambda: _nothing_pending(connection),
-            within_s=within_s,
-        )
+        try:
+            await until(lambda: _nothing_pending(connection), within_s=within_s)
+        except TimeoutError as exc:
+            rows = [dict(row) for row in await connection.fetch(PENDING)]
+            raise AssertionError(f"not told after {within_s} s: {rows}") from exc
 
 
 async def _nothing_pending(connection: Any) -> bool:

@@ -16,7 +16,7 @@ blocked as materialized (
   ) o
   cross join lateral (
     select h.id, h.next_attempt_at from router.outbox h
-    where h.destination = $1 and h.lane = o.lane and h.state = 'pending'
+    where h.destination is not distinct from $1 and h.lane = o.lane and h.state = 'pending'
     order by h.id
     limit 1
   ) head
