@@ -6,7 +6,8 @@ connection that timed out is cut off and not asked to tidy up, and the server is
 stop a statement a little before we would stop waiting.
 
 Every transaction says that its statements are look-ups by key: a generic plan made while a
-table was empty would scan it from end to end once it has grown.
+table was empty would scan it from end to end once it has grown, or sort all of it rather
+than read the index that has the order.
 """
 
 import asyncio
@@ -30,7 +31,8 @@ set local idle_in_transaction_session_timeout = '30s';
 set local synchronous_commit = on;
 set local enable_seqscan = off;
 set local enable_hashjoin = off;
-set local enable_mergejoin = off"""
+set local enable_mergejoin = off;
+set local enable_sort = off"""
 TRANSACTION_POOLER_PORT = 6543  # Supavisor's and, by custom, pgbouncer's
 
 

@@ -7,7 +7,7 @@
 --
 -- Found by outbox_due, so the backlog of another destination costs nothing, and by what is
 -- still pending, never by a watermark: a number that commits late is just another row.
--- "is not distinct from" is an equality that no index serves: a lane goes by outbox_lane.
+-- A lane is looked up by open_lane, and by nothing that another index could serve.
 -- $1 destination, $2 limit, $3 token, $4 seconds on loan
 with
 heads as materialized (
@@ -17,7 +17,7 @@ heads as materialized (
     and (o.lease_until is null or o.lease_until <= now())
     and (o.lane = '' or not exists (
       select from router.outbox e
-      where e.destination is not distinct from $1 and e.lane = o.lane and e.state = 'pending' and e.id < o.id))
+      where e.open_lane = o.lane and e.destination is not distinct from $1 and e.id < o.id))
   order by o.next_attempt_at, o.id
   limit $2
   for update of o skip locked
@@ -33,7 +33,7 @@ picked as materialized (
     from (
       select id, next_attempt_at, lease_until
       from router.outbox
-      where destination is not distinct from $1 and lane = h.lane and state = 'pending' and id >= h.id
+      where open_lane = h.lane and destination is not distinct from $1 and id >= h.id
         and id <= case h.lane when '' then h.id else 9223372036854775807 end
       order by id
       limit $2
