@@ -34,8 +34,8 @@ from router.store.ledger import Ledger
 from router.store.outbox import OutboxQueue
 from router.supervisor import Supervisor
 
-INBOX_BYTES = 48 * 1024 * 1024
-EVENTS_BYTES = 8 * 1024 * 1024  # of bodies; parsed they are about eight times as large
+INBOX_BYTES = 12 * 1024 * 1024  # as much as ingress lets in
+EVENTS_BYTES = 4 * 1024 * 1024  # of bodies; as rows on their way they take ten times it
 BUSY = 8  # events on their way into the database; five hundred a second make about two
 LEAST_S = 0.5  # for the drain, when the requests in flight took all the time
 
@@ -130,11 +130,13 @@ class Pipeline:
         return self._left()
 
     async def _write_down_what_was_told(self) -> None:
-        for outbox in self.outboxes:
-            try:
-                await outbox.flush()
-            except Transient as exc:  # its rows are lent again when the lease is over
-                telemetry.stage_waits("notify", exc)
+        # What cannot be written is lent again when its lease is over, and told twice.
+        try:
+            async with asyncio.timeout(LEAST_S):
+                for outbox in self.outboxes:
+                    await outbox.flush()
+        except (Transient, TimeoutError) as exc:
+            telemetry.stage_waits("notify", exc)
 
     def _left(self) -> int:
         left = sum(link.source.stats().unsettled for link in self._front)

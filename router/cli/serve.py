@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import ctypes
 import logging
 import os
 import signal
@@ -23,8 +24,13 @@ from router.store.migrate import behind, migrate
 
 LINGER_S = 1.0  # for the request of a connection that was accepted before the stop
 FIRST_PASSED_FD = 3  # SD_LISTEN_FDS_START
-READ_BUFFER = 16 * 1024  # bytes of a connection that wait until its body has room
+# What a connection may hold before its body has room: five hundred of them come at once.
+# uvloop reads as much as the kernel has, so the kernel's share is bounded too.
+READ_BUFFER = 16 * 1024
+RECEIVE_BYTES = 32 * 1024
 BACKLOG = 1024
+M_MMAP_THRESHOLD = -3  # malloc.h
+MAPPED_BYTES = 256 * 1024
 GAVE_UP = 1
 
 Started = Callable[[web.Application], Awaitable[None]]
@@ -40,7 +46,20 @@ def run(args: argparse.Namespace) -> int:
     del args
     settings = Settings.load(environment())
     telemetry.configure(settings.log_level)
+    give_large_blocks_back()
     return run_loop(settings.loop, serve(settings))
+
+
+def give_large_blocks_back() -> None:
+    """Keep what a large body took from staying with the process.
+
+    glibc raises the size from which it maps blocks by themselves, up to 32 MB, each time one
+    is freed (mallopt(3), M_MMAP_THRESHOLD); from then on a 3 MB body tears holes into the
+    heap that are never given back. Setting the size keeps it.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc only
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, MAPPED_BYTES)
 
 
 def run_loop(name: str, main: Awaitable[int]) -> int:
@@ -98,7 +117,7 @@ async def _serve(
     try:
         await runner.setup()
         site = await _listen(runner, settings)
-        telemetry.event("listening", version=__version__, address=str(site.name))
+        telemetry.event("listening", version=__version__, address=site.name)
         gave_up = app[PIPELINE].supervisor.gave_up
         if started is not None:
             await app[PIPELINE].supervisor.start("started", lambda: started(app))
@@ -115,12 +134,15 @@ async def _serve(
 
 
 async def _listen(runner: web.AppRunner, settings: Settings) -> web.BaseSite:
-    if take_listen_fds():
-        passed = socket.socket(fileno=FIRST_PASSED_FD)
-        site: web.BaseSite = web.SockSite(runner, passed, backlog=BACKLOG)
-    else:
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG)
     try:
+        passed = take_listen_fds()
+        listener = (
+            socket.socket(fileno=FIRST_PASSED_FD)
+            if passed
+            else socket.create_server((settings.host, settings.port), backlog=BACKLOG)
+        )
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
+        site = web.SockSite(runner, listener, backlog=BACKLOG)
         await site.start()
     except OSError as exc:
         raise Unavailable(f"cannot listen: {exc.strerror or exc}") from exc

@@ -24,7 +24,7 @@ from router.store.failures import translated
 CONNECT_S = 3.0
 COMMAND_S = 4.0
 ACQUIRE_S = 4.0
-CLOSE_S = 3.0
+CLOSE_S = 1.0
 BEGIN = """begin;
 set local statement_timeout = '3500ms';
 set local idle_in_transaction_session_timeout = '30s';
@@ -119,7 +119,7 @@ class Database:
                 await connection.execute(BEGIN)
             try:
                 yield Transaction(connection)
-            except BaseException:
+            except Exception:
                 await _roll_back(connection)
                 raise
             with translated():
@@ -135,7 +135,7 @@ class Database:
             connection = await self._pool.acquire(timeout=ACQUIRE_S)
         try:
             yield connection
-        except Transient:
+        except (Transient, asyncio.CancelledError):
             _cut_off(connection)  # whatever state it is in, nobody waits for it
             raise
         finally:
