@@ -26,7 +26,7 @@ from router.queues.base import Queue, Tally
 from router.whatsapp.signature import verify
 
 MAX_BODY = 4 * 1024 * 1024  # Meta sends up to 3 MB
-ROOM_BYTES = 12 * 1024 * 1024  # bodies in memory at once; parsed they take eight times it
+ROOM_BYTES = 12 * 1024 * 1024  # of bodies at once; parsed they take eight times it
 BODY_S = 10.0  # for the whole body: nothing else cuts off a sender that drips
 PATIENCE_S = 2.0  # how long the database may be away before we refuse at once
 RETRY_AFTER_S = 5
