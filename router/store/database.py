@@ -5,7 +5,7 @@ asyncpg has no time limit of its own on a connection that went silent, and an
 connection that timed out is cut off and not asked to tidy up, and the server is told to
 stop a statement a little before we would stop waiting.
 
-Every transaction says that its statements are look-ups by key: a generic plan made while a
+Every session says that its statements are look-ups by key: a generic plan made while a
 table was empty would scan it from end to end once it has grown, or sort all of it rather
 than read the index that has the order.
 """
@@ -25,14 +25,20 @@ CONNECT_S = 3.0
 COMMAND_S = 4.0
 ACQUIRE_S = 4.0
 CLOSE_S = 1.0
-BEGIN = """begin;
-set local statement_timeout = '3500ms';
-set local idle_in_transaction_session_timeout = '30s';
-set local synchronous_commit = on;
-set local enable_seqscan = off;
-set local enable_hashjoin = off;
-set local enable_mergejoin = off;
-set local enable_sort = off"""
+# Of every session. A transaction pooler hands each transaction another session, so there
+# each transaction says it again.
+SESSION = {
+    "statement_timeout": "3500ms",
+    "idle_in_transaction_session_timeout": "30s",
+    "synchronous_commit": "on",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_sort": "off",
+}
+BEGIN_POOLED = ";\n".join(
+    ["begin", *(f"set local {name} = '{value}'" for name, value in SESSION.items())]
+)
 TRANSACTION_POOLER_PORT = 6543  # Supavisor's and, by custom, pgbouncer's
 
 
@@ -73,6 +79,7 @@ class Database:
     def __init__(self, dsn: str, *, size: int = 8) -> None:
         """Describe up to *size* connections to *dsn*; nothing is opened yet."""
         self.dsn, self._size = dsn, size
+        self._pooled = _is_pooled(dsn)
         self._pool: asyncpg.Pool | None = None
 
     async def open(self) -> None:
@@ -86,8 +93,12 @@ class Database:
                 command_timeout=COMMAND_S,
                 max_inactive_connection_lifetime=300.0,
                 connection_class=_Connection,
-                server_settings={"application_name": "psi-router"},
-                **_pooler_arguments(self.dsn),
+                # No prepared statement of an earlier transaction is known to a pooler's.
+                statement_cache_size=0 if self._pooled else 100,
+                server_settings={
+                    "application_name": "psi-router",
+                    **({} if self._pooled else SESSION),
+                },
             )
 
     async def close(self) -> None:
@@ -101,7 +112,13 @@ class Database:
             self._pool.terminate()
 
     async def fetch(self, sql: str, *args: Any) -> list[Row]:
-        """Run *sql* by itself and return its rows; raise Transient or Poison."""
+        """Run *sql*, a transaction by itself, and return its rows.
+
+        Raises Transient or Poison.
+        """
+        if self._pooled:
+            async with self.transaction() as tx:
+                return await tx.fetch(sql, *args)
         async with self._connection() as connection:
             with translated():
                 rows: list[Row] = await connection.fetch(sql, *args)
@@ -116,7 +133,7 @@ class Database:
         """Commit what the block does, all of it or, when it raises, nothing."""
         async with self._connection() as connection:
             with translated():
-                await connection.execute(BEGIN)
+                await connection.execute(BEGIN_POOLED if self._pooled else "begin")
             try:
                 yield Transaction(connection)
             except Exception:
@@ -157,11 +174,8 @@ def _cut_off(connection: asyncpg.Connection) -> None:
         connection.terminate()
 
 
-def _pooler_arguments(dsn: str) -> dict[str, Any]:
-    # A transaction pooler hands each transaction another session: no prepared statement
-    # of an earlier one is known there.
+def _is_pooled(dsn: str) -> bool:
     try:
-        pooled = urlsplit(dsn).port == TRANSACTION_POOLER_PORT
+        return urlsplit(dsn).port == TRANSACTION_POOLER_PORT
     except ValueError:
-        pooled = False
-    return {"statement_cache_size": 0} if pooled else {}
+        return False

@@ -13,6 +13,9 @@ _POISON_CLASSES = frozenset({"22", "23", "44", "54"})
 _RAISED_BY_A_TRIGGER = "P0001"
 # Somebody else wrote at the same moment; a second look finds what they wrote.
 RACES = frozenset({"23503", "23505"})
+# record.sql divides by zero when another writer has one of its messages: the one way for a
+# statement to take itself back.
+_CLAIM_LOST = "22012"
 
 
 class Raced(Poison):
@@ -39,7 +42,7 @@ def _meaning(exc: asyncpg.PostgresError) -> RouterError:
     state = exc.sqlstate or "?"
     name = getattr(exc, "constraint_name", None)
     words = f"{type(exc).__name__} {state}" + (f" {name}" if name else "")
-    if state in RACES:
+    if state in RACES or state == _CLAIM_LOST:
         return Raced(words)
     if state[:2] in _POISON_CLASSES or state == _RAISED_BY_A_TRIGGER:
         return Poison(words)

@@ -1,8 +1,9 @@
 """What a batch of events becomes, in one transaction.
 
-Round trips of a batch, whatever its size: begin, lookup, record, commit. Three more at most
-when somebody is new (people) or opens a conversation (lock, and the lookup once more); one
-each for statuses, notices and the states that waited for an echo.
+Round trips of a batch, whatever its size: lookup and record, which is a transaction by itself.
+Where there is more to write they become one transaction: begin, commit, and one trip each
+for new people, an opened conversation (two: a lock, and the lookup again), statuses, notices,
+and the states that waited for an echo.
 
 Messages are told apart without locks: `lookup` finds what is stored, and `record` claims the
 rest. A claim that another writer holds makes us wait for its commit and start over, and then
@@ -12,13 +13,13 @@ the lookup finds the message. See docs/decisions/0003-dedupe.md.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import orjson
 
 from router.model import Content, Delivery, Event, Received
-from router.store.database import Database, Transaction
+from router.store.database import Database, Row, Transaction
 from router.store.failures import Raced
 from router.store.keys import digest, row_id
 from router.store.people import (
@@ -59,6 +60,13 @@ class Written:
     at: datetime
 
 
+class Fetches(Protocol):
+    """A transaction, or the database, of which each statement is one."""
+
+    async def fetch(self, sql: str, *args: Any) -> list[Row]:
+        """Run *sql* and return its rows."""
+
+
 class Outcome(NamedTuple):
     """What a batch came to."""
 
@@ -80,6 +88,11 @@ class _Batch:
     notices: dict[str, tuple[Received, Event]] = field(default_factory=dict)
     bodies: dict[int, Delivery] = field(default_factory=dict)  # to be archived
     numbers: dict[int, int] = field(default_factory=dict)  # of bodies, by id()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether messages and bodies are all there is: one statement writes them."""
+        return not (self.statuses or self.notices)
 
     @classmethod
     def of(cls, received: Sequence[Received]) -> "_Batch":
@@ -121,32 +134,46 @@ class Ledger:
         batch = _Batch.of(received)
         for lost in range(RACES_LOST + 1):
             try:
-                return await self._write(batch)
+                outcome = await self._write(batch)
             except Raced:
                 if lost == RACES_LOST:
                     raise
+            else:
+                for key, delivery in batch.bodies.items():
+                    delivery.id = batch.numbers[key]
+                return outcome
         raise AssertionError  # the loop returns or raises
 
     async def _write(self, batch: _Batch) -> Outcome:
+        directory = await self._look_up(self._database, batch)
+        written = self._place(batch, directory)
+        if directory.knows_everybody and batch.is_plain:
+            return await self._finish(self._database, batch, directory, written)
         async with self._database.transaction() as tx:
-            directory = await self._look_up(tx, batch)
-            written = self._place(batch, directory)
             if directory.unopened:
                 await tx.fetch(sql("lock"), directory.locks())
                 directory = await self._look_up(tx, batch)
                 written = self._place(batch, directory)
             await _add_people(tx, directory)
-            batch.numbers = dict(zip(batch.bodies, directory.delivery_ids, strict=True))
-            told = [row for new in written for row in self._tell(new)]
             fresh = await _write_statuses(tx, batch)
-            told += [row for event in fresh for row in self._tell_status(event)]
             await _write_notices(tx, batch)
-            await _record(tx, batch, directory, written, told)
-        for key, delivery in batch.bodies.items():
-            delivery.id = batch.numbers[key]
+            return await self._finish(tx, batch, directory, written, fresh)
+
+    async def _finish(
+        self,
+        tx: Fetches,
+        batch: _Batch,
+        directory: Directory,
+        written: list[Written],
+        statuses: Sequence[Event] = (),
+    ) -> Outcome:
+        batch.numbers = dict(zip(batch.bodies, directory.delivery_ids, strict=True))
+        told = [row for new in written for row in self._tell(new)]
+        told += [row for event in statuses for row in self._tell_status(event)]
+        await _record(tx, batch, directory, written, told)
         return Outcome(written, {row.destination for row in told})
 
-    async def _look_up(self, tx: Transaction, batch: _Batch) -> Directory:
+    async def _look_up(self, tx: Fetches, batch: _Batch) -> Directory:
         aliases: set[Alias] = set()
         telefonos, groups, ids = set[str](), set[str](), set[str]()
         for _, event, _ in batch.messages:
@@ -235,7 +262,7 @@ async def _write_notices(tx: Transaction, batch: _Batch) -> None:
 
 
 async def _record(
-    tx: Transaction,
+    tx: Fetches,
     batch: _Batch,
     directory: Directory,
     written: Sequence[Written],
@@ -249,7 +276,7 @@ async def _record(
     opened, touched = _conversations(directory, written)
     states = await _states_that_waited(tx, written)
     messages = [_message_row(new, states, batch.numbers) for new in written]
-    (row,) = await tx.fetch(
+    await tx.fetch(
         sql("record"),
         *columns(bodies, 4),
         *columns(opened, 7),
@@ -257,9 +284,8 @@ async def _record(
         claims,
         *columns(messages, 14),
         *columns(told, 4),
+        len(claims),
     )
-    if row["claims"] != len(claims):
-        raise Raced("another writer has the same message")
 
 
 def _conversations(
@@ -286,7 +312,7 @@ def _conversations(
 
 
 async def _states_that_waited(
-    tx: Transaction, written: Sequence[Written]
+    tx: Fetches, written: Sequence[Written]
 ) -> dict[str, tuple[str, str | None]]:
     outgoing = [text(new.event.key) for new in written if not _incoming(new.event)]
     if not outgoing:

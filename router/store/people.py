@@ -146,6 +146,11 @@ class Directory:
                 self.new_aliases[alias] = contact.id
         return contact
 
+    @property
+    def knows_everybody(self) -> bool:
+        """Whether nobody and nothing has to be added before a message is written."""
+        return not (self.new_contacts or self.new_aliases or self.names or self.opened)
+
     def people_arguments(self) -> tuple[Sequence[object], ...] | None:
         """Return the arguments of the `people` statement; None when nothing is new."""
         if not (self.new_contacts or self.new_aliases or self.names):

@@ -16,7 +16,6 @@ from router.cli import main
 from router.model import Received
 from router.queues.memory import MemoryQueue
 from router.store import ledger, outbox
-from router.store.database import Transaction
 from router.store.ledger import Ledger, OutboxRow, Outcome, Written
 from router.store.outbox import OutboxLease, OutboxQueue
 
@@ -64,7 +63,7 @@ def two_commits() -> None:
     later: list[OutboxRow] = []
 
     async def without_outbox(
-        tx: Transaction,
+        tx: ledger.Fetches,
         batch: Any,
         directory: Any,
         written: Sequence[Written],

@@ -1,11 +1,11 @@
 -- Bodies, conversations, messages and what must be told of them: one statement, so that a
 -- batch costs the same few round trips whatever its size.
--- Returns how many claims were won; fewer than asked for: another writer has the message.
+-- Fails when it wins fewer claims than it asked for: another writer has one of the messages.
 -- $1-$4 bodies (id, received_at, door, body)
 -- $5-$11 new conversations (id, contacto_id, telefono, linea_origen, preview, ts, inbound ts)
 -- $12-$15 touched conversations (id, preview, ts, inbound ts)
 -- $16 claims (key)
--- $17-$30 messages; $31-$34 outbox (destination, key, lane, payload)
+-- $17-$30 messages; $31-$34 outbox (destination, key, lane, payload); $35 how many claims
 with
 archived as (
   insert into router.deliveries (id, received_at, door, body)
@@ -59,4 +59,4 @@ told as (
   select *, now(), 'pending'
   from unnest($31::text[], $32::text[], $33::text[], $34::bytea[])
 )
-select count(*) as claims from claimed
+select 1 / (count(*) = $35::int)::int as won from claimed
