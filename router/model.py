@@ -4,7 +4,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class Door(enum.StrEnum):
@@ -102,8 +102,7 @@ class Event:
     status: Status | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """An event and the delivery that brought it: the item of the events queue.
 
     A body that reports nothing still is archived: then there is no event.

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -121,6 +122,7 @@ async def _serve(
         gave_up = app[PIPELINE].supervisor.gave_up
         if started is not None:
             await app[PIPELINE].supervisor.start("started", lambda: started(app))
+        gc.freeze()  # what is here now stays: no collection need look at it again
         await first_of(stop, gave_up)
         await _stop(app, runner, site)
     finally:

@@ -9,7 +9,7 @@ reader nothing is ever passed over, so the walk is a row of `popleft`.
 import asyncio
 import bisect
 import enum
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -105,7 +105,7 @@ class MemoryQueue(Generic[T]):
         self.name = name
         self._bound, self._bound_bytes, self._when_full = bound, bound_bytes, when_full
         self._entries: deque[_Entry[T]] = deque()
-        self._on_loan: Counter[str] = Counter()  # lanes
+        self._on_loan: dict[str, int] = {}  # how many of each lane
         self._unsettled: dict[int, float] = {}  # place -> when it was put
         self._bytes = 0
         self._next_place = 0
@@ -183,7 +183,7 @@ class MemoryQueue(Generic[T]):
         self._entries.extendleft(reversed(passed))
         for lease in taken:
             if lane := lease._entry.lane:  # noqa: SLF001 -- one module
-                self._on_loan[lane] += 1
+                self._on_loan[lane] = self._on_loan.get(lane, 0) + 1
         return taken
 
     def _return_lane(self, entry: _Entry[T]) -> None:

@@ -22,7 +22,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from router import telemetry
 from router.errors import Poison, QueueClosed, Transient
@@ -38,8 +38,7 @@ O = TypeVar("O")  # noqa: E741 -- out
 O_co = TypeVar("O_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Passed(Generic[O_co]):
+class Passed(NamedTuple, Generic[O_co]):
     """One item on its way to the next queue."""
 
     item: O_co

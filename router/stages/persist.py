@@ -55,19 +55,22 @@ class Lines:
         return phone_number_id
 
 
-@dataclass(slots=True)
 class Told:
     """Which destinations hear of what, and the bytes they get."""
 
-    destinations: Sequence[Destination]
-    lines: Lines
+    def __init__(self, destinations: Sequence[Destination], lines: Lines) -> None:
+        """Tell of messages and statuses as *destinations* ask for it."""
+        self.lines = lines
+        self._by_name = {d.name: d for d in destinations}
+        self._of_messages = [d for d in destinations if "message.received" in d.events]
+        self._of_statuses = [d for d in destinations if "message.status" in d.events]
 
     def of_message(self, new: Written) -> Iterable[OutboxRow]:
         """Yield what an inbound message owes to whom."""
         if not new.event.kind.startswith("message."):
             return
         conversation = str(new.conversation.id)
-        by_name = {d.name: d for d in self.destinations}
+        by_name = self._by_name
         area = ENTRANCE.get(new.conversation.area, "wsp4")
         if entrance := by_name.get(f"ingesta_{area}") or by_name.get("ingesta_wsp4"):
             body = payloads.ingesta(conversation, new.event, new.content)
@@ -79,21 +82,18 @@ class Told:
                 conversation, new.conversation.area, new.event, new.content, new.at
             )
             yield _row(owner, new.event, conversation, body)
-        for destination in self.destinations:
-            if "message.received" in destination.events:
-                line = self.lines.name_of(new.event.phone_number_id)
-                body = payloads.received(
-                    conversation, line, new.event, new.content, new.at
-                )
-                yield _row(destination, new.event, conversation, body)
+        for destination in self._of_messages:
+            line = self.lines.name_of(new.event.phone_number_id)
+            body = payloads.received(conversation, line, new.event, new.content, new.at)
+            yield _row(destination, new.event, conversation, body)
 
     def of_status(self, event: Event) -> Iterable[OutboxRow]:
         """Yield what a status owes to whom."""
-        for destination in self.destinations:
-            if "message.status" in destination.events and event.status:
-                at = event.timestamp or datetime.now(UTC)
-                lane = digest(event.status.message_id or event.key).hex()
-                yield _row(destination, event, lane, payloads.status(event, at))
+        for destination in self._of_statuses:
+            name = event.status.message_id if event.status else None
+            at = event.timestamp or datetime.now(UTC)
+            lane = digest(name or event.key).hex()
+            yield _row(destination, event, lane, payloads.status(event, at))
 
 
 def _row(destination: Destination, event: Event, lane: str, body: bytes) -> OutboxRow:

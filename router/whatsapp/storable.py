@@ -15,6 +15,8 @@ _TOO_LONG = 10**4000  # str() refuses 4301 digits
 
 def text(value: str) -> str:
     """Return *value* with U+FFFD for each NUL and lone surrogate."""
+    if value.isascii() and "\0" not in value:  # a third of the time of the search
+        return value
     return _UNSTORABLE.sub("\ufffd", value) if _UNSTORABLE.search(value) else value
 
 
