@@ -136,7 +136,7 @@ def _from_environment(reader: _Reader) -> dict[str, Any]:
     secrets = reader.secrets("WHATSAPP_APP_SECRET")
     shared = reader.text("WEBHOOK_SHARED_SECRET")
     return {
-        "database_url": reader.required("DATABASE_URL"),
+        "database_url": _database_url(reader),
         "verify_token": reader.required("WHATSAPP_VERIFY_TOKEN"),
         "app_secrets": tuple(secret.encode() for secret in secrets),
         "shared_secret": shared.encode() if shared else None,
@@ -171,6 +171,25 @@ def _from_environment(reader: _Reader) -> dict[str, Any]:
             "debug, info, warning or error",
         ),
     }
+
+
+def _database_url(reader: _Reader) -> str:
+    raw = reader.required("DATABASE_URL")
+    if raw and (problem := database_url_problem(raw)):
+        reader.problems.append(problem)
+    return raw
+
+
+def database_url_problem(raw: str) -> str | None:
+    """Return what is wrong with a DATABASE_URL, without quoting it; None if nothing is."""
+    if raw.startswith("embedded:"):
+        return None if raw.removeprefix("embedded:") else "DATABASE_URL names no folder"
+    try:
+        parts = urlsplit(raw)
+        fine = parts.scheme in {"postgresql", "postgres"} and parts.port != 0
+    except ValueError:
+        fine = False
+    return None if fine else "DATABASE_URL is no postgresql:// address"
 
 
 def _from_file(reader: _Reader) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class Pipeline:
             tell=told.of_message,
             tell_status=told.of_status,
         )
-        persist = Persist(ledger, self._wake)
+        persist = Persist(ledger, told.lines, self._wake)
         self._front = (
             Link(
                 "normalize", self.inbox, Runner(Normalize(), self.inbox, events, bury)

@@ -37,6 +37,15 @@ def test_an_empty_secret_refuses_to_start(secret: str) -> None:
         load(WHATSAPP_APP_SECRET=secret)
 
 
+@pytest.mark.parametrize(
+    "dsn", ["garbage", "mysql://h/d", "postgresql://u:hush@h:abc/d", "embedded:"]
+)
+def test_an_address_that_is_none_is_a_wrong_setting(dsn: str) -> None:
+    with pytest.raises(ConfigError, match="DATABASE_URL") as caught:
+        load(DATABASE_URL=dsn)
+    assert "hush" not in str(caught.value)
+
+
 def test_secrets_rotate() -> None:
     assert load(WHATSAPP_APP_SECRET="one, two").app_secrets == (b"one", b"two")
 

@@ -75,6 +75,7 @@ async def make() -> AsyncIterator[Callable[..., DoorOf]]:
 @pytest.fixture
 async def door(make: Callable[..., DoorOf]) -> DoorOf:
     built = make()
+    await built.client.server.start_server(auto_decompress=False)  # as serve does
     await built.client.start_server()
     return built
 
@@ -150,8 +151,42 @@ async def test_a_chunked_body_that_is_too_large_is_413(door: DoorOf) -> None:
         for _ in range(5):
             yield b"x" * 1024 * 1024
 
-    async with door.client.post("/webhook", data=chunks()) as answer:
+    claimed = {"X-Hub-Signature-256": sign(b"", NEW)}
+    async with door.client.post("/webhook", data=chunks(), headers=claimed) as answer:
         assert answer.status == 413
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "identity", "xyz"])
+async def test_any_content_encoding_is_415(door: DoorOf, coding: str) -> None:
+    status, _ = await door.post(b"\x1f\x8b", Content_Encoding=coding)
+    assert status == 415
+
+
+async def test_who_announces_large_bodies_and_sends_none_keeps_no_message_out(
+    door: DoorOf,
+) -> None:
+    server = door.client.server
+    head = (
+        "POST /webhook HTTP/1.1\r\nHost: x\r\nContent-Length: 4194304\r\n"
+        f"X-Hub-Signature-256: {sign(b'', NEW)}\r\n\r\n"
+    ).encode()
+    idle = [await asyncio.open_connection(server.host, server.port) for _ in range(5)]
+    for _, writer in idle:
+        writer.write(head)
+        await writer.drain()
+    request = asyncio.create_task(door.signed())
+    await door.settle()
+    assert (await request)[0] == 200
+    for _, writer in idle:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_wrong_secret_is_401_while_the_database_is_away_too(
+    door: DoorOf,
+) -> None:
+    door.health.store_fails("away", now=door.ingress.clock() - 60)
+    assert (await door.post(b"{}", X_Webhook_Secret="wrong"))[0] == 401
 
 
 async def test_a_packed_body_is_415_and_not_unpacked(door: DoorOf) -> None:

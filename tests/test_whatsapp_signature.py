@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.errors import ConfigError, Refused
-from router.whatsapp.signature import parse_secrets, sign, verify
+from router.errors import Refused
+from router.whatsapp.signature import sign, verify
 
 BODY = b'{"object":"whatsapp_business_account","entry":[]}'
 SECRETS = [b"first-secret", b"second-secret"]
@@ -79,14 +79,3 @@ def test_nothing_is_signed_where_there_is_no_secret_or_an_empty_one() -> None:
     for none in ([], [b""]):
         with pytest.raises(Refused):
             verify(BODY, [sign(BODY, b"")], none)
-
-
-def test_secrets_are_separated_by_commas_and_trimmed() -> None:
-    assert parse_secrets(" one ,two\n") == (b"one", b"two")
-    assert parse_secrets("ñandú") == ("ñandú".encode(),)
-
-
-@pytest.mark.parametrize("listed", ["", " ", ",", "one,", ",one", "one, ,two"])
-def test_an_empty_secret_is_a_wrong_setting(listed: str) -> None:
-    with pytest.raises(ConfigError):
-        parse_secrets(listed)

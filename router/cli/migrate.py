@@ -5,6 +5,7 @@ import asyncio
 import sys
 
 from router.cli.environment import environment
+from router.config import database_url_problem
 from router.errors import ConfigError
 from router.store.migrate import behind, migrate
 
@@ -21,6 +22,8 @@ def run(args: argparse.Namespace) -> int:
     dsn = environment().get("DATABASE_URL")
     if not dsn:
         raise ConfigError("DATABASE_URL is not set")
+    if problem := database_url_problem(dsn):
+        raise ConfigError(problem)
     names = asyncio.run(_work(dsn, check=args.check))
     verb = "missing" if args.check else "applied"
     sys.stdout.writelines(f"{verb} {name}\n" for name in names)

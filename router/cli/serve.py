@@ -113,6 +113,7 @@ async def _serve(
         access_log=None,
         keepalive_timeout=75.0,
         read_bufsize=READ_BUFFER,
+        auto_decompress=False,  # the signature is over the bytes as sent
         shutdown_timeout=settings.drain_timeout_s / 2,
     )
     try:

@@ -10,7 +10,7 @@ import functools
 import hmac
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,10 +23,12 @@ from router.errors import QueueClosed, QueueFull, Refused, Transient
 from router.health import Health
 from router.model import Delivery, Door
 from router.queues.base import Queue, Tally
-from router.whatsapp.signature import verify
+from router.whatsapp.signature import signature_of, verify
 
 MAX_BODY = 4 * 1024 * 1024  # Meta sends up to 3 MB
-ROOM_BYTES = 12 * 1024 * 1024  # of bodies at once; parsed they take eight times it
+SMALL_BYTES = 64 * 1024  # of a body: a message has one, a batch or a history has more
+SMALL_ROOM_BYTES = 4 * 1024 * 1024
+ROOM_BYTES = 8 * 1024 * 1024  # of bodies at once; parsed they take eight times it
 BODY_S = 10.0  # for the whole body: nothing else cuts off a sender that drips
 PATIENCE_S = 2.0  # how long the database may be away before we refuse at once
 RETRY_AFTER_S = 5
@@ -137,7 +139,7 @@ class Ingress:
         self._verify_token = settings.verify_token.encode()
         self._timeout_s = settings.ack_timeout_s
         self._inbox, self._health, self.clock = inbox, health, clock
-        self._room = Room(ROOM_BYTES)
+        self._small, self._large = Room(SMALL_ROOM_BYTES), Room(ROOM_BYTES)
         self._waiting = Waiting(settings.ack_timeout_s, clock)
 
     def give_up_waiting(self) -> None:
@@ -196,27 +198,39 @@ class Ingress:
             raise Refused("no Content-Encoding is accepted", status=415)
         if (request.content_length or 0) > MAX_BODY:
             raise Refused(f"a body is at most {MAX_BODY} bytes", status=413)
+        self._knock(request)
         if self._health.store_down_for(self.clock()) > PATIENCE_S:
             raise Transient("the database is away")
 
+    def _knock(self, request: web.Request) -> None:
+        # What can be told before the body is read: who has no key is lent no room.
+        signatures = request.headers.getall(SIGNATURE, ())
+        if signatures:
+            signature_of(signatures)
+        else:
+            self._check_secret(request.headers.getall(SECRET, ()))
+
     async def _borrow(self, size: int) -> "_Borrowed":
-        if not self._room.take_now(size):
+        # Two rooms: nobody who announces large bodies and sends none keeps a message out.
+        room = self._small if size <= SMALL_BYTES else self._large
+        if not room.take_now(size):
             async with asyncio.timeout(self._timeout_s):
-                await self._room.take(size)
-        return _Borrowed(self._room, size)
+                await room.take(size)
+        return _Borrowed(room, size)
 
     def _door(self, request: web.Request, body: bytes) -> Door:
         signatures = request.headers.getall(SIGNATURE, ())
-        if signatures:  # a signature that is there decides alone
-            verify(body, signatures, self._app_secrets)
-            return Door.META
-        given = request.headers.getall(SECRET, ())
+        if not signatures:
+            return Door.SECRET  # checked before the body was read
+        verify(body, signatures, self._app_secrets)  # it is there, so it decides alone
+        return Door.META
+
+    def _check_secret(self, given: Sequence[str]) -> None:
         if self._shared_secret is None or len(given) != 1:
             raise Refused("not signed", status=401)
         secret = given[0].encode("utf-8", "surrogateescape")
         if not hmac.compare_digest(secret, self._shared_secret):
             raise Refused("wrong secret", status=401)
-        return Door.SECRET
 
     async def _durable(
         self, delivery: Delivery, borrowed: "_Borrowed", started: float

@@ -13,6 +13,7 @@ from router.queues.base import STORED, Tally
 from router.stages.base import Emit
 from router.store.keys import digest
 from router.store.ledger import OutboxRow, Outcome, Written
+from router.store.people import short
 
 # The areas by which the N8N_WEBHOOK_* settings are named.
 ENTRANCE = {
@@ -24,6 +25,7 @@ ENTRANCE = {
 MICROSECOND = timedelta(microseconds=1)
 DONE: Emit[Any] = Emit(tally=STORED)
 NOTHING: Emit[Any] = Emit(tally=Tally())  # a body that reported nothing
+MOST_WARNINGS = 100  # numbers to warn of, each once
 DERIVED = "derivada"  # conversaciones.router_estado: an area owns it
 
 
@@ -39,7 +41,7 @@ class Lines:
     """Our numbers by their WhatsApp id."""
 
     lines: Sequence[Line]
-    _unknown: set[str] = field(default_factory=set)
+    _warned: set[str] = field(default_factory=set)
 
     def name_of(self, phone_number_id: str | None) -> str:
         """Return the line's name; of a number that none names, the number itself."""
@@ -48,11 +50,18 @@ class Lines:
         for line in self.lines:
             if line.phone_number_id in {None, phone_number_id}:
                 return line.name
+        return short(phone_number_id)
+
+    def notice_unknown(self, phone_number_id: str | None) -> None:
+        """Count a message to a number that no line names; warn once of each number."""
+        if any(line.phone_number_id in {None, phone_number_id} for line in self.lines):
+            return
+        if phone_number_id is None:
+            return
         telemetry.UNKNOWN_LINES.inc()
-        if phone_number_id not in self._unknown:
-            self._unknown.add(phone_number_id)
+        if phone_number_id not in self._warned and len(self._warned) < MOST_WARNINGS:
+            self._warned.add(phone_number_id)
             telemetry.unknown_line(phone_number_id)
-        return phone_number_id
 
 
 class Told:
@@ -106,6 +115,7 @@ class Persist:
     """Writes each batch of events once, then says so and wakes whoever tells."""
 
     books: Books
+    lines: Lines
     wake: Callable[[set[str]], None]
     name: str = "persist"
     limit: int = 200  # past 100 a larger batch gains little and waits longer
@@ -115,6 +125,8 @@ class Persist:
         written, told = await self.books.write(batch)
         telemetry.BATCH_SIZE.observe(len(batch))
         self.wake(told)
+        for new in written:
+            self.lines.notice_unknown(new.event.phone_number_id)
         if written:
             now = datetime.now(UTC)
             telemetry.messages_processed([_line(new, now) for new in written])

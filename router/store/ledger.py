@@ -10,6 +10,7 @@ rest. A claim that another writer holds makes us wait for its commit and start o
 the lookup finds the message. See docs/decisions/0003-dedupe.md.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,17 +22,18 @@ import orjson
 from router.model import Content, Delivery, Event, Received
 from router.store.database import Database, Row, Transaction
 from router.store.failures import Raced
-from router.store.keys import digest, row_id
+from router.store.keys import digest, lock_key, row_id
 from router.store.people import (
     Alias,
     Conversation,
     Directory,
     aliases_of,
     columns,
+    short,
     telefono_of,
 )
 from router.store.sql_files import sql
-from router.store.statuses import furthest
+from router.store.statuses import progress
 from router.whatsapp.storable import json_text, text
 
 PREVIEW = 500  # characters of conversaciones.ultimo_mensaje
@@ -110,8 +112,8 @@ class _Batch:
             return
         if event.content is None or not event.kind.startswith("message."):
             self.notices.setdefault(_notice_key(event), (item, event))
-        if event.content is not None and event.key not in seen:
-            seen.add(event.key)
+        if event.content is not None and (wamid := text(event.key)) not in seen:
+            seen.add(wamid)
             self.messages.append((item, event, event.content))
 
 
@@ -134,7 +136,7 @@ class Ledger:
         batch = _Batch.of(received)
         for lost in range(RACES_LOST + 1):
             try:
-                outcome = await self._write(batch)
+                outcome = await self._write(batch, careful=lost > 0)
             except Raced:
                 if lost == RACES_LOST:
                     raise
@@ -144,13 +146,15 @@ class Ledger:
                 return outcome
         raise AssertionError  # the loop returns or raises
 
-    async def _write(self, batch: _Batch) -> Outcome:
+    async def _write(self, batch: _Batch, *, careful: bool) -> Outcome:
         directory = await self._look_up(self._database, batch)
         written = self._place(batch, directory)
-        if directory.knows_everybody and batch.is_plain:
+        if directory.knows_everybody and batch.is_plain and not careful:
             return await self._finish(self._database, batch, directory, written)
         async with self._database.transaction() as tx:
-            if directory.unopened:
+            if careful:
+                await _forget_the_deleted(tx, written)
+            if directory.unopened or careful:
                 await tx.fetch(sql("lock"), directory.locks())
                 directory = await self._look_up(tx, batch)
                 written = self._place(batch, directory)
@@ -179,7 +183,7 @@ class Ledger:
         for _, event, _ in batch.messages:
             ids.add(text(event.key))
             if event.group_id:
-                groups.add(text(event.group_id))
+                groups.add(short(event.group_id))
             else:
                 aliases.update(aliases_of(event.scope, event.person))
                 telefonos.add(telefono_of(event.person))
@@ -215,6 +219,12 @@ def when(event: Event, delivery: Delivery) -> datetime:
     return at
 
 
+async def _forget_the_deleted(tx: Transaction, written: Sequence[Written]) -> None:
+    wamids = [text(new.event.key) for new in written]
+    await tx.fetch(sql("lock"), sorted(map(lock_key, wamids)))
+    await tx.fetch(sql("forget"), [digest(wamid) for wamid in wamids], wamids)
+
+
 async def _add_people(tx: Transaction, directory: Directory) -> None:
     arguments = directory.people_arguments()
     if arguments is None:
@@ -239,15 +249,13 @@ async def _write_statuses(tx: Transaction, batch: _Batch) -> list[Event]:
             event.timestamp,
             json_text(event.item),
             item.delivery.received_at,
+            *progress(status),
+            _text(status.error),
         )
         for key, (item, event) in batch.statuses.items()
         if (status := event.status)
     ]
-    best = furthest(e.status for _, e in batch.statuses.values() if e.status)
-    cleaned = [
-        (text(wamid), state, rank, _text(error)) for wamid, state, rank, error in best
-    ]
-    kept = await tx.fetch(sql("statuses"), *columns(rows, 9), *columns(cleaned, 4))
+    kept = await tx.fetch(sql("statuses"), *columns(rows, 12))
     return [batch.statuses[row["key"]][1] for row in kept]
 
 
@@ -272,19 +280,22 @@ async def _record(
         (batch.numbers[key], delivery.received_at, delivery.door.value, delivery.body)
         for key, delivery in batch.bodies.items()
     ]
-    claims = sorted(digest(new.event.key) for new in written)
+    claims = sorted(digest(text(new.event.key)) for new in written)
     opened, touched = _conversations(directory, written)
     states = await _states_that_waited(tx, written)
     messages = [_message_row(new, states, batch.numbers) for new in written]
+    message_columns = list(columns(messages, 15))
     await tx.fetch(
         sql("record"),
         *columns(bodies, 4),
-        *columns(opened, 7),
+        *columns([row[:7] for row in opened], 7),
         *columns(touched, 4),
         claims,
-        *columns(messages, 14),
+        *message_columns[:14],
         *columns(told, 4),
         len(claims),
+        [estado for *_, estado in opened],
+        message_columns[14],
     )
 
 
@@ -300,8 +311,9 @@ def _conversations(
         if _incoming(new.event):
             inbound = new.at if inbound is None else max(inbound, new.at)
         by_id[key] = (preview, ts, inbound)
+    wrote = Counter(n.conversation.id for n in written if _incoming(n.event))
     opened: list[tuple[object, ...]] = [
-        (c.id, c.contacto_id, c.telefono, c.line, *by_id[c.id])
+        (c.id, c.contacto_id, c.telefono, c.line, *by_id[c.id], _estado(wrote[c.id]))
         for c in directory.opened
     ]
     fresh = {c.id for c in directory.opened}
@@ -309,6 +321,11 @@ def _conversations(
         (key, *by_id[key]) for key in sorted(by_id) if key not in fresh
     ]
     return opened, touched
+
+
+def _estado(messages: int) -> str:
+    # As if each had come in a batch of its own: the second one makes it active.
+    return "activa" if messages > 1 else "nueva"
 
 
 async def _states_that_waited(
@@ -326,6 +343,7 @@ def _message_row(
 ) -> tuple[object, ...]:
     event, content, media = new.event, new.content, new.content.media
     wamid, incoming = text(event.key), _incoming(event)
+    state, error = (None, None) if incoming else states.get(wamid, ("sent", None))
     delivery = new.delivery.id or numbers.get(id(new.delivery), 0)
     return (
         row_id(),
@@ -340,8 +358,9 @@ def _message_row(
         _text(content.quoted_id),
         _text(media.mime_type) if media else None,
         _text(media.filename) if media else None,
-        None if incoming else states.get(wamid, ("sent", None))[0],
+        state,
         _metadata(event, delivery),
+        _text(error),
     )
 
 

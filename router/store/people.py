@@ -11,10 +11,12 @@ from uuid import UUID
 
 from router.model import Event, Person
 from router.store.database import Row
-from router.store.keys import lock_key, row_id
+from router.store.keys import digest, lock_key, row_id
 from router.whatsapp.storable import text
 
 PARKING = "sin-identificar"  # telefono of the contact that stands for the nameless
+
+LONGEST_NAME = 500  # characters; WhatsApp's own have at most 135
 
 Alias = tuple[str, str, str]  # scope, kind, value
 
@@ -48,12 +50,20 @@ def aliases_of(scope: str, person: Person) -> list[Alias]:
     A parent id and a username may pass to somebody else, so they are kept, and not asked.
     """
     names = (("bsuid", person.bsuid), ("wa_id", person.wa_id))
-    return [(scope, kind, text(value)) for kind, value in names if value]
+    scope = short(scope)
+    return [(scope, kind, short(value)) for kind, value in names if value]
+
+
+def short(name: str) -> str:
+    """Return *name* as an index can hold it: of one that is too long, a digest."""
+    if len(name) <= LONGEST_NAME:
+        return text(name)
+    return f"sha256:{digest(name).hex()}"
 
 
 def telefono_of(person: Person) -> str:
     """Return what stands in contactos.telefono for a person met for the first time."""
-    return text(person.wa_id or person.bsuid or PARKING)
+    return short(person.wa_id or person.bsuid or PARKING)
 
 
 @dataclass(slots=True)
@@ -105,7 +115,7 @@ class Directory:
     def conversation_of(self, event: Event, line: str) -> Conversation:
         """Return the open conversation that *event* belongs to, opening one on *line*."""
         if event.group_id:
-            return self._of_group(text(event.group_id), line)
+            return self._of_group(short(event.group_id), line)
         contact = self._contact_of(event)
         if contact.conversation is None:
             contact.conversation = Conversation(

@@ -1,5 +1,6 @@
 """What a person reads of a message: its text, or a placeholder in the words of the school."""
 
+import unicodedata
 from collections.abc import Callable
 
 from router.model import Content, Media
@@ -19,6 +20,7 @@ _TIPOS = {
     "contacts": "contact",
 }
 _FILES = frozenset({"image", "video", "audio", "voice", "document", "sticker"})
+MOST_INVISIBLE = 200  # characters that are looked at one by one
 EMPTY = "[Mensaje vacío]"
 
 
@@ -31,7 +33,7 @@ def content_of(message: Object) -> Content | None:
     said = _said(kind, body)
     has_file = kind in _FILES
     return Content(
-        text=said if said and not said.isspace() else _words(kind, message),
+        text=said if said and not is_blank(said) else _words(kind, message),
         tipo=_TIPOS.get(kind, "text"),
         said=said,
         media=_media(kind, body) if has_file and body else None,
@@ -39,6 +41,13 @@ def content_of(message: Object) -> Content | None:
         choice=None if has_file or kind == "text" else _choice(kind, body),
         referral=object_of(message.get("referral")) or None,
     )
+
+
+def is_blank(said: str) -> bool:
+    """Return whether *said* shows nothing: spaces, joiners, marks of direction."""
+    if said.isascii() or len(said) > MOST_INVISIBLE:
+        return said.isspace()
+    return all(c.isspace() or unicodedata.category(c) == "Cf" for c in said)
 
 
 def _said(kind: str, body: Object) -> str:

@@ -5,7 +5,7 @@ import hmac
 import re
 from collections.abc import Sequence
 
-from router.errors import ConfigError, Refused
+from router.errors import Refused
 
 _SHAPE = re.compile(r"sha256=([0-9a-fA-F]{64})")
 
@@ -13,6 +13,16 @@ _SHAPE = re.compile(r"sha256=([0-9a-fA-F]{64})")
 def sign(body: bytes, secret: bytes) -> str:
     """Return the value of X-Hub-Signature-256 for *body*."""
     return "sha256=" + hmac.digest(secret, body, hashlib.sha256).hex()
+
+
+def signature_of(headers: Sequence[str]) -> bytes:
+    """Return the 32 bytes that X-Hub-Signature-256 claims; *headers* are all that came.
+
+    Raises Refused(401) unless there is exactly one, of Meta's form.
+    """
+    if len(headers) != 1 or not (shape := _SHAPE.fullmatch(headers[0])):
+        raise Refused("not signed", status=401)
+    return bytes.fromhex(shape[1])
 
 
 def verify(body: bytes, headers: Sequence[str], secrets: Sequence[bytes]) -> int:
@@ -23,9 +33,7 @@ def verify(body: bytes, headers: Sequence[str], secrets: Sequence[bytes]) -> int
     a wrong one, not a TypeError, and the time tells nothing of a rotation. The secret ''
     signs nothing: everybody has it.
     """
-    if len(headers) != 1 or not (shape := _SHAPE.fullmatch(headers[0])):
-        raise Refused("not signed", status=401)
-    given = bytes.fromhex(shape[1])
+    given = signature_of(headers)
     matches = [
         hmac.compare_digest(hmac.digest(secret, body, hashlib.sha256), given)
         and secret != b""
@@ -34,11 +42,3 @@ def verify(body: bytes, headers: Sequence[str], secrets: Sequence[bytes]) -> int
     if True not in matches:
         raise Refused("the signature does not match", status=401)
     return matches.index(True)
-
-
-def parse_secrets(listed: str) -> tuple[bytes, ...]:
-    """Return the comma separated secrets of *listed*; ConfigError if one is empty."""
-    secrets = tuple(secret.strip() for secret in listed.split(","))
-    if not all(secrets):
-        raise ConfigError("an app secret is empty")
-    return tuple(secret.encode("utf-8", "surrogateescape") for secret in secrets)

@@ -12,13 +12,14 @@ from router.errors import Poison
 from router.model import Content, Media
 from router.store import database as database_module
 from router.store.database import Database
+from router.store.keys import digest
 from router.store.ledger import Ledger, OutboxRow, Written
 from tests.events import NOW, message, received, status
 
 
 def tell(new: Written) -> list[OutboxRow]:
     lane = str(new.conversation.id)
-    return [OutboxRow("crm", f"key-{new.event.key}", lane, b"{}")]
+    return [OutboxRow("crm", digest(new.event.key).hex(), lane, b"{}")]
 
 
 @pytest.fixture
@@ -320,3 +321,62 @@ async def test_time_ordered_row_ids_keep_the_order_of_arrival(
     await ledger.write(received(*(message(text=str(n)) for n in range(50))))
     rows = await store.fetch("select mensaje from mensajes order by timestamp, id")
     assert [int(row["mensaje"]) for row in rows] == list(range(50))
+
+
+async def test_a_message_that_somebody_deleted_can_come_again(
+    store: Database, ledger: Ledger
+) -> None:
+    event = message()
+    await ledger.write(received(event))
+    await store.execute("delete from mensajes")
+    results = await asyncio.gather(*(ledger.write(received(event)) for _ in range(4)))
+    assert sum(len(result.written) for result in results) == 1
+    assert await count(store, "mensajes") == 1
+
+
+async def test_a_status_that_is_known_moves_nothing(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message(wamid="wamid.out", kind="echo.text")))
+    await ledger.write(received(status("wamid.out", "read")))
+    await store.execute("update mensajes set estado_envio = 'pendiente'")
+    await ledger.write(received(status("wamid.out", "read")))
+    assert (await the_row(store, "select estado_envio from mensajes"))[0] == "pendiente"
+
+
+async def test_why_a_message_failed_waits_for_it_too(
+    store: Database, ledger: Ledger
+) -> None:
+    failed = status("wamid.out", "failed")
+    failed.item["errors"] = [{"code": 131026, "message": "undeliverable"}]
+    await ledger.write(received(failed))
+    await ledger.write(received(message(wamid="wamid.out", kind="echo.text")))
+    row = await the_row(store, "select estado_envio, error_mensaje from mensajes")
+    assert (row["estado_envio"], row["error_mensaje"]) == ("failed", "undeliverable")
+
+
+async def test_the_state_of_a_conversation_does_not_depend_on_batches(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message(), message()))
+    assert (await the_row(store, "select estado from conversaciones"))[0] == "activa"
+
+
+async def test_names_too_long_for_an_index_bury_nobody(
+    store: Database, ledger: Ledger
+) -> None:
+    long = "9" * 12_000
+    first = message(long, scope=long, bsuid=f"AR.{long}")
+    await ledger.write(received(first, message("1", group_id=long)))
+    await ledger.write(received(message(long, scope=long)))
+    assert await count(store, "mensajes") == 3
+    assert await count(store, "contactos") == 1
+
+
+async def test_ids_that_are_stored_alike_are_one(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(
+        received(message(wamid="wamid.N\0"), message(wamid="wamid.N\ufffd"))
+    )
+    assert await count(store, "mensajes") == 1

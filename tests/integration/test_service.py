@@ -157,7 +157,7 @@ async def test_a_connection_from_a_passed_socket_is_answered_after_sigterm(
             "DATABASE_URL": database,
             **SETTINGS,
         }
-        process = subprocess.Popen(  # noqa: ASYNC220 -- returns at once
+        process = subprocess.Popen(
             [sys.executable, str(launcher), str(listener.fileno())],
             env=env,
             pass_fds=[listener.fileno()],
