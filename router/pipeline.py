@@ -34,7 +34,7 @@ from router.store.ledger import Ledger
 from router.store.outbox import OutboxQueue
 from router.supervisor import Supervisor
 
-INBOX_BYTES = 12 * 1024 * 1024  # as much as ingress lets in
+INBOX_BYTES = 12 * 1024 * 1024  # a little more than ingress lets in
 EVENTS_BYTES = 4 * 1024 * 1024  # of bodies; as rows on their way they take ten times it
 BUSY = 8  # events on their way into the database; five hundred a second make about two
 LEAST_S = 0.5  # for the drain, when the requests in flight took all the time

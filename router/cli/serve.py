@@ -28,7 +28,7 @@ FIRST_PASSED_FD = 3  # SD_LISTEN_FDS_START
 # What a connection may hold before its body has room: five hundred of them come at once.
 # uvloop reads as much as the kernel has, so the kernel's share is bounded too.
 READ_BUFFER = 16 * 1024
-RECEIVE_BYTES = 32 * 1024
+RECEIVE_BYTES = 16 * 1024
 BACKLOG = 1024
 M_MMAP_THRESHOLD = -3  # malloc.h
 MAPPED_BYTES = 256 * 1024

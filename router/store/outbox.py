@@ -33,6 +33,7 @@ MARGIN_S = 5.0  # from the last attempt's end to the row: a slow database's answ
 POLL_S = 1.0  # another process may have committed rows, or died
 PACE_S = 0.02  # between two claims
 YIELD_S = 0.25  # between two claims while senders wait
+CLAIM_BYTES = 1024 * 1024  # of payloads at once: a message may be 3 MB long
 TEXT_CHARS = 500  # of an answer or an error
 
 
@@ -240,7 +241,12 @@ class OutboxQueue:
         token = secrets.randbits(63)
         unheard.append(token)  # until the transaction's end is heard
         rows = await transaction.fetch(
-            sql("outbox_claim"), self.destination.name, limit, token, self._lease_s
+            sql("outbox_claim"),
+            self.destination.name,
+            limit,
+            token,
+            self._lease_s,
+            CLAIM_BYTES,
         )
         rows.sort(key=itemgetter("id"))  # a lane's order; RETURNING has none
         return [OutboxLease(self._item(row), token, self) for row in rows]

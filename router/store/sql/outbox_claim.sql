@@ -8,7 +8,8 @@
 -- Found by outbox_due, so the backlog of another destination costs nothing, and by what is
 -- still pending, never by a watermark: a number that commits late is just another row.
 -- A lane is looked up by open_lane, and by nothing that another index could serve.
--- $1 destination, $2 limit, $3 token, $4 seconds on loan
+-- $1 destination, $2 limit, $3 token, $4 seconds on loan, $5 bytes: rows are lent until
+-- their payloads come to that
 with
 heads as materialized (
   select o.id, o.lane, o.next_attempt_at
@@ -23,15 +24,17 @@ heads as materialized (
   for update of o skip locked
 ),
 picked as materialized (
-  select r.id
+  select s.id from (
+  select r.id,
+         sum(r.size) over (order by r.place, h.next_attempt_at, r.id) - r.size as before
   from heads h
   cross join lateral (
-    select b.id, row_number() over (order by b.id) as place,
+    select b.id, b.size, row_number() over (order by b.id) as place,
            bool_and(b.next_attempt_at <= now()
                     and (b.lease_until is null or b.lease_until <= now()))
              over (order by b.id) as due
     from (
-      select id, next_attempt_at, lease_until
+      select id, next_attempt_at, lease_until, octet_length(payload) as size
       from router.outbox
       where open_lane = h.lane and destination is not distinct from $1 and id >= h.id
         and id <= case h.lane when '' then h.id else 9223372036854775807 end
@@ -42,6 +45,8 @@ picked as materialized (
   where r.due
   order by r.place, h.next_attempt_at, r.id  -- every lane's first before anybody's second
   limit $2
+  ) s
+  where s.before < $5
 )
 update router.outbox o
 set lease = $3, lease_until = now() + make_interval(secs => $4)
