@@ -34,8 +34,10 @@ left join lateral (
   order by v.ts_ultimo_mensaje desc nulls last, v.created_at desc, v.id
   limit 1) v on true
 union all
-(select distinct on (v.telefono) 'group', '', v.telefono, null, null, v.telefono,
-       v.id, v.area, v.estado, v.router_estado
+select 'group', '', g.id, null, null, g.id, v.id, v.area, v.estado, v.router_estado
 from unnest($7::text[]) as g (id)
-join conversaciones v on v.telefono = g.id and v.contacto_id is null and v.estado <> 'cerrada'
-order by v.telefono, v.ts_ultimo_mensaje desc nulls last, v.created_at desc, v.id)
+cross join lateral (
+  select v.id, v.area, v.estado, v.router_estado from conversaciones v
+  where v.telefono = g.id and v.contacto_id is null and v.estado <> 'cerrada'
+  order by v.ts_ultimo_mensaje desc nulls last, v.created_at desc, v.id
+  limit 1) v
