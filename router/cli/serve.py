@@ -30,6 +30,7 @@ FIRST_PASSED_FD = 3  # SD_LISTEN_FDS_START
 READ_BUFFER = 16 * 1024
 RECEIVE_BYTES = 16 * 1024
 BACKLOG = 1024
+ACCEPT_ROUNDS = 5
 M_MMAP_THRESHOLD = -3  # malloc.h
 MAPPED_BYTES = 256 * 1024
 GAVE_UP = 1
@@ -158,6 +159,10 @@ async def _stop(
     """Not ready, listener closed, requests answered. Contexts do the rest."""
     app[SERVICE].health.stopping_since = time.monotonic()
     telemetry.event("stopping")
+    # Whoever knocked before the door shuts is let in: what the kernel holds when a listener
+    # is closed is reset, and some loop rounds empty it.
+    for _ in range(ACCEPT_ROUNDS):
+        await asyncio.sleep(0)
     await site.stop()
     until = time.monotonic() + LINGER_S
     while (  # noqa: ASYNC110 -- aiohttp tells nobody when a connection closes
