@@ -28,7 +28,7 @@ from router.whatsapp.signature import signature_of, verify
 MAX_BODY = 4 * 1024 * 1024  # Meta sends up to 3 MB
 SMALL_BYTES = 64 * 1024  # of a body: a message has one, a batch or a history has more
 SMALL_ROOM_BYTES = 4 * 1024 * 1024
-ROOM_BYTES = 6 * 1024 * 1024  # of bodies at once; parsed they take eight times it
+ROOM_BYTES = MAX_BODY  # larger ones one at a time: as rows they take ten times it
 BODY_S = 10.0  # for the whole body: nothing else cuts off a sender that drips
 PATIENCE_S = 2.0  # how long the database may be away before we refuse at once
 RETRY_AFTER_S = 5

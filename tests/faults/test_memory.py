@@ -26,7 +26,6 @@ from tests.faults.harness import (
 )
 
 LIMIT_MB = 250
-PEAK_MB = 400  # while five hundred connections each hold what the kernel gave them
 IDLE_MB = 90
 BODIES = 500
 BODY_BYTES = 3_000_000
@@ -89,10 +88,7 @@ async def test_500_bodies_of_3_mb_at_once_are_answered_within_250_mb(
         large = Large(router.url, updates)
         statuses = await asyncio.gather(*map(large.post, range(BODIES)))
         say(f"{Counter(statuses)}")
-        # Where it ends is the promise; on the way it was seen at 102 to 272 MB.
-        end, peak = held(router)
-        assert end < LIMIT_MB
-        assert peak < PEAK_MB
+        assert max(held(router)) < LIMIT_MB
         assert set(statuses) <= {200, 503}
         assert 200 in statuses
         status, answer = await router.post(
