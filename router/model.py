@@ -102,6 +102,29 @@ class Event:
     status: Status | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Something to tap: a row of a list, or a button."""
+
+    id: str  # what comes back
+    title: str
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """Something the router says to a person.
+
+    `text` is the whole of it in words: what is stored, and what is sent where there are no
+    choices. With choices it goes out as a list that `button` opens, under `body`.
+    """
+
+    text: str
+    body: str = ""
+    button: str = ""
+    choices: tuple[Choice, ...] = ()
+
+
 class Received(NamedTuple):
     """An event and the delivery that brought it: the item of the events queue.
 
