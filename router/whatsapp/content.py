@@ -45,6 +45,8 @@ def content_of(message: Object) -> Content | None:
 
 def is_blank(said: str) -> bool:
     """Return whether *said* shows nothing: spaces, joiners, marks of direction."""
+    if said[:1].isalnum():
+        return False
     if said.isascii() or len(said) > MOST_INVISIBLE:
         return said.isspace()
     return all(c.isspace() or unicodedata.category(c) == "Cf" for c in said)

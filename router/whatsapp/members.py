@@ -13,6 +13,8 @@ _LONGEST = 20  # digits of a time
 
 def text_of(value: Any) -> str | None:
     """Return a text, or a number as text; None for anything else and for ''."""
+    if value is None:
+        return None
     if isinstance(value, str):
         return value or None
     if isinstance(value, int) and not isinstance(value, bool):

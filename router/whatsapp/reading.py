@@ -12,6 +12,9 @@ from router.errors import Malformed
 # orjson turns integers over 64 bits into floats. The shortest such has 19 digits and a
 # minus, and nothing but these may stand before a number: ids in quotes do not match.
 _MAY_BE_BIG = re.compile(rb"[:,\[ \n\r\t-]\d{19}")
+# Looked for first, since it is found five times as fast: nineteen digits anywhere.
+_DIGITS = bytes.maketrans(b"0123456789", b"0000000000")
+_NINETEEN = b"0" * 19
 _LONGEST_INT = 4000  # digits; int() refuses 4301
 
 
@@ -21,7 +24,7 @@ def read_json(body: bytes) -> Any:
     Integers are exact. A number that no int or float can hold (1e400, five thousand
     digits) is returned as its text. Of a key that is there twice the last one counts.
     """
-    if not (_MAY_BE_BIG.search(body) or body[:1].isdigit()):
+    if not (_has_big_number(body) or body[:1].isdigit()):
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -30,6 +33,12 @@ def read_json(body: bytes) -> Any:
         return _DECODER.decode(body.decode("utf-8"))
     except (ValueError, RecursionError) as exc:
         raise Malformed(f"no JSON: {type(exc).__name__}") from exc
+
+
+def _has_big_number(body: bytes) -> bool:
+    return (
+        _NINETEEN in body.translate(_DIGITS) and _MAY_BE_BIG.search(body) is not None
+    )
 
 
 def _refuse(word: str) -> Any:
