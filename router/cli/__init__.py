@@ -16,6 +16,10 @@ COMMANDS = {
     "migrate": "bring the database up to date",
     "inspect": "show what webhook bodies report, without any server",
     "simulate": "send signed synthetic WhatsApp traffic",
+    "menu": "prove a menu file",
+    "install": "make the service of this machine",
+    "upgrade": "another release of it, or with --rollback the one before",
+    "uninstall": "remove it; what it stored stays",
 }
 
 

@@ -1,0 +1,251 @@
+"""What follows from a message: the new state, what is said, and whether an area takes over."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from router.conversation import guard, listen, replies
+from router.conversation.listen import Act, Meaning
+from router.conversation.menu import PRINCIPAL, Menu, Option, Page
+from router.conversation.owner import Owner, is_assigned, is_held, owner_of
+from router.conversation.state import (
+    DERIVED,
+    MAIN_AREA,
+    MOST_PATH,
+    OPEN,
+    Conversation,
+)
+from router.model import Content, Event, Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What may differ between routers and lines.
+
+    `menu_when_derived`: whether the word MENU takes a conversation back from its area;
+    `unassigned` only while it has no agent, `always` from the agent too. One that the CRM
+    disconnected or fixed to an inbox, or that came in by an area's own line, never.
+    """
+
+    stale_s: float = 900.0
+    menu_when_derived: Literal["unassigned", "always", "never"] = "unassigned"
+    replies_a_minute: int = 12
+    same_reply_s: float = 10.0
+    line_area: str | None = None  # whose own line it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derivation:
+    """A conversation handed to an area.
+
+    `menu` and `option` are titles; `path` the codes chosen on the way. `confirmation` is
+    what the person is told, with one `{ticket}` in it.
+    """
+
+    area: str
+    code: str
+    subetiqueta: str
+    menu: str
+    option: str
+    wait: str
+    path: tuple[str, ...]
+    confirmation: str
+
+    @property
+    def motivo(self) -> str:
+        """The reason as agents read it."""
+        return f"{self.menu} - {self.option}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What follows, and where nothing is said, why.
+
+    `silence` is `no_menu`, `kind`, `group`, `nobody`, `stale`, `human`, or the loop guard's
+    `flood`, `repeat`, `burst`. The reply to a derivation is its confirmation, and is not
+    among `replies`.
+    """
+
+    conversation: Conversation
+    replies: tuple[Reply, ...] = ()
+    derivation: Derivation | None = None
+    silence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One message, and all that does not change while it is answered."""
+
+    menu: Menu
+    policy: Policy
+    before: Conversation
+    heard_s: float  # when it was written
+    now_s: float
+
+    def say(self, after: Conversation, reply: Reply) -> Decision:
+        silence = guard.held_back(
+            after.memory,
+            reply.text,
+            self.now_s,
+            a_minute=self.policy.replies_a_minute,
+            same_s=self.policy.same_reply_s,
+        )
+        if silence:
+            return self.keep_quiet(after, silence)
+        return Decision(conversation=self.said(after, reply.text), replies=(reply,))
+
+    def keep_quiet(self, after: Conversation, silence: str) -> Decision:
+        # What was asked for holds, though nothing is said about it.
+        after = replace(after, first=False)
+        same = after == self.before
+        return Decision(conversation=self.before if same else after, silence=silence)
+
+    def said(self, after: Conversation, text: str) -> Conversation:
+        memory = guard.remembered(after.memory, text, self.heard_s, self.now_s)
+        return replace(after, first=False, memory=memory)
+
+
+def decide(
+    conversation: Conversation,
+    event: Event,
+    menu: Menu | None,
+    now: datetime,
+    policy: Policy,
+) -> Decision:
+    """Return what follows from *event*, inbound and new, in *conversation* at *now*.
+
+    Raises nothing. Where nothing changes, the conversation is the very object given.
+    """
+    content = event.content
+    if menu is None or content is None:
+        return Decision(
+            conversation=conversation, silence="kind" if menu else "no_menu"
+        )
+    if silence := _unanswered(event, now, policy.stale_s):
+        return Decision(conversation=conversation, silence=silence)
+    turn = _Turn(
+        menu,
+        policy,
+        conversation,
+        (event.timestamp or now).timestamp(),
+        now.timestamp(),
+    )
+    if owner_of(conversation, policy.line_area) is Owner.HUMAN:
+        return _while_human(turn, event, content)
+    page = menu.page(conversation.router_estado)
+    return _act(turn, page, _meant(turn, event, content, page))
+
+
+def _unanswered(event: Event, now: datetime, stale_s: float) -> str | None:
+    if event.group_id:
+        return "group"
+    if event.kind not in listen.ANSWERED:
+        return "kind"
+    if not (event.person.wa_id or event.person.bsuid):
+        return "nobody"
+    age_s = (now - event.timestamp).total_seconds() if event.timestamp else 0.0
+    return "stale" if age_s > stale_s else None
+
+
+def _while_human(turn: _Turn, event: Event, content: Content) -> Decision:
+    held = turn.before
+    if not (_may_return(held, turn.policy) and listen.asks_for_menu(event, content)):
+        return Decision(conversation=held, silence="human")
+    free = replace(held, area=MAIN_AREA, estado=OPEN, subetiqueta=None, asignado_a=None)
+    return turn.say(_in(turn.menu.main, free, ()), replies.main_menu(turn.menu))
+
+
+def _may_return(held: Conversation, policy: Policy) -> bool:
+    if policy.menu_when_derived == "never" or is_held(held, policy.line_area):
+        return False
+    return policy.menu_when_derived == "always" or not is_assigned(held)
+
+
+def _meant(turn: _Turn, event: Event, content: Content, page: Page) -> Meaning:
+    # First contact: the menu, whatever is said. But who taps has seen a menu before.
+    if not turn.before.first:
+        return listen.meaning_of(event, content, turn.menu, page)
+    if event.kind in listen.TAPS:
+        meaning = listen.tap_of(content, turn.menu, page)
+        if meaning.act is Act.CHOOSE:
+            return meaning
+    return Meaning(Act.MAIN)
+
+
+def _act(turn: _Turn, page: Page, meaning: Meaning) -> Decision:
+    menu, before = turn.menu, turn.before
+    match meaning.act:
+        case Act.CHOOSE if meaning.option:
+            return _choose(turn, page, meaning.option)
+        case Act.MAIN:
+            return _show(turn, menu.main)
+        case Act.BACK:
+            return _show(turn, menu.page(page.parent))
+        case Act.AGAIN:
+            return turn.say(before, replies.page_reply(menu, page))
+        case _:
+            return _excuse(turn, page)
+
+
+def _excuse(turn: _Turn, page: Page) -> Decision:
+    before, same_s = turn.before, turn.policy.same_reply_s
+    if guard.of_one_breath(before.memory, turn.heard_s, turn.now_s, same_s):
+        return turn.keep_quiet(before, "burst")
+    return turn.say(before, replies.hint(turn.menu, page.code))
+
+
+def _choose(turn: _Turn, page: Page, option: Option) -> Decision:
+    path = _walked(turn.before, page, option.code)
+    if opened := turn.menu.opened_by(option):
+        return turn.say(
+            _in(opened, turn.before, path), replies.page_reply(turn.menu, opened)
+        )
+    if not option.area:  # a menu that was never checked
+        return _excuse(turn, page)
+    return _derive(turn, option, path)
+
+
+def _derive(turn: _Turn, option: Option, path: tuple[str, ...]) -> Decision:
+    # Never held back: whoever is handed over is told so.
+    text = replies.confirmation(option).text
+    after = replace(
+        _in(turn.menu.main, turn.before, path),
+        router_estado=DERIVED,
+        submenu_actual=option.code,
+        subetiqueta=option.subetiqueta,
+        area=option.area,
+        estado=OPEN,
+    )
+    derivation = Derivation(
+        area=option.area,
+        code=option.code,
+        subetiqueta=option.subetiqueta,
+        menu=turn.menu.page_with(option).title or option.area,
+        option=option.title,
+        wait=option.wait,
+        path=path,
+        confirmation=text,
+    )
+    return Decision(conversation=turn.said(after, text), derivation=derivation)
+
+
+def _show(turn: _Turn, page: Page) -> Decision:
+    path = () if page is turn.menu.main else turn.before.memory.path[:-1]
+    return turn.say(_in(page, turn.before, path), replies.page_reply(turn.menu, page))
+
+
+def _in(page: Page, conversation: Conversation, path: tuple[str, ...]) -> Conversation:
+    return replace(
+        conversation,
+        router_estado=page.code,
+        submenu_actual=None if page.code == PRINCIPAL else page.code,
+        memory=replace(conversation.memory, path=path),
+    )
+
+
+def _walked(before: Conversation, page: Page, code: str) -> tuple[str, ...]:
+    # The columns rule: a path that they contradict was left by somebody who wrote them.
+    if page.code == PRINCIPAL:
+        return (code,)
+    path = before.memory.path or (page.code,)
+    return path if path[-1] == code else (*path, code)[-MOST_PATH:]

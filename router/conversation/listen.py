@@ -1,0 +1,108 @@
+"""What a message asks for, in the list that the person is in."""
+
+import enum
+from typing import NamedTuple
+
+from router.conversation import replies
+from router.conversation.menu import Menu, Option, Page
+from router.conversation.words import Heard, Intent, hear
+from router.model import Content, Event
+
+TEXT = "message.text"
+TAPS = frozenset(
+    {
+        "message.button",
+        "message.interactive.button_reply",
+        "message.interactive.list_reply",
+        "message.interactive.product",
+        "message.interactive.other",
+    }
+)
+MEDIA = frozenset(
+    f"message.{kind}"
+    for kind in (
+        "image",
+        "video",
+        "audio",
+        "voice",
+        "document",
+        "sticker",
+        "location",
+        "contacts",
+        "order",
+    )
+)
+# Everything else is never answered: reactions, edits, revocations, system messages, forms,
+# permissions, unsupported types, and whatever WhatsApp comes up with next.
+ANSWERED = MEDIA | TAPS | {TEXT}
+_FROM_ANYWHERE = 2  # digits of a code that works in any list
+
+
+class Act(enum.Enum):
+    """What to do."""
+
+    MAIN = enum.auto()  # show the first list
+    BACK = enum.auto()
+    CHOOSE = enum.auto()
+    AGAIN = enum.auto()  # show the list that the person is in
+    UNCLEAR = enum.auto()
+
+
+class Meaning(NamedTuple):
+    """What a message asks for; `option` is there when the act is to choose."""
+
+    act: Act
+    option: Option | None = None
+
+
+def meaning_of(event: Event, content: Content, menu: Menu, page: Page) -> Meaning:
+    """Return what *event*, of a kind that is answered, asks for in *page*."""
+    if event.kind in MEDIA:  # a caption is no command
+        return Meaning(Act.AGAIN)
+    if event.kind in TAPS:
+        return tap_of(content, menu, page)
+    return _typed(hear(content.said), menu, page)
+
+
+def tap_of(content: Content, menu: Menu, page: Page) -> Meaning:
+    """Return what was tapped: by its id, then by its title, from whatever list it was."""
+    name = (content.choice or "").strip().lower()
+    if name in _NAMED:
+        return _NAMED[name]
+    if option := menu.coded.get(name):
+        return Meaning(Act.CHOOSE, option)
+    heard = hear(content.text)
+    if option := page.titled.get(heard.words) or menu.titled.get(heard.words):
+        return Meaning(Act.CHOOSE, option)
+    return _COMMANDS.get(heard.intent, Meaning(Act.UNCLEAR))
+
+
+def asks_for_menu(event: Event, content: Content) -> bool:
+    """Return whether the word MENU is said or tapped. A 0 may be an answer to an agent."""
+    if content.choice:
+        return content.choice.strip().lower() == replies.MENU
+    if event.kind in MEDIA:
+        return False
+    heard = hear(content.text)
+    return heard.intent is Intent.MENU and not heard.code
+
+
+def _typed(heard: Heard, menu: Menu, page: Page) -> Meaning:
+    if heard.intent is Intent.CODE:
+        return _coded(heard.code, menu, page)
+    if option := page.titled.get(heard.words):
+        return Meaning(Act.CHOOSE, option)
+    if heard.intent is Intent.GREETING:
+        return Meaning(Act.MAIN)
+    return _COMMANDS.get(heard.intent, Meaning(Act.UNCLEAR))
+
+
+def _coded(code: str, menu: Menu, page: Page) -> Meaning:
+    option = menu.coded.get(code)
+    if option and (len(code) == _FROM_ANYWHERE or option in page.options):
+        return Meaning(Act.CHOOSE, option)
+    return Meaning(Act.UNCLEAR)
+
+
+_COMMANDS = {Intent.MENU: Meaning(Act.MAIN), Intent.BACK: Meaning(Act.BACK)}
+_NAMED = {replies.MENU: Meaning(Act.MAIN), replies.BACK: Meaning(Act.BACK)}

@@ -1,0 +1,113 @@
+"""What people type, heard: only a whole message is a command, a number or a greeting."""
+
+import enum
+import re
+import unicodedata
+from typing import NamedTuple
+
+LONGEST = 200  # characters; a longer message is a story, and no command
+_MOST_FOLDED = 4096  # characters that are remembered: a hostile text may hold any
+
+
+class Intent(enum.Enum):
+    """What a whole message asks for."""
+
+    MENU = enum.auto()
+    BACK = enum.auto()
+    GREETING = enum.auto()
+    CODE = enum.auto()
+    OTHER = enum.auto()
+
+
+class Heard(NamedTuple):
+    """A message as it is compared; `code` holds the digits of a number, 0 among them."""
+
+    intent: Intent
+    words: str
+    code: str = ""
+
+
+def hear(text: str) -> Heard:
+    """Return what *text*, whole, asks for. Any text will do, broken surrogates too."""
+    words = plain(text)
+    if words in _MENU:
+        return Heard(Intent.MENU, words)
+    if words in _BACK:
+        return Heard(Intent.BACK, words)
+    if number := _NUMBER.fullmatch(words):
+        code = _NUMERALS.get(number[1], number[1])
+        return Heard(Intent.CODE if code != "0" else Intent.MENU, words, code)
+    if _GREETING.fullmatch(_REPEATED.sub(r"\1", words)):
+        return Heard(Intent.GREETING, words)
+    return Heard(Intent.OTHER, words)
+
+
+def plain(text: str) -> str:
+    """Return *text* as it is compared; '' where it is too long to be compared."""
+    text = text.strip()
+    return fold(text) if len(text) <= LONGEST else ""
+
+
+def fold(text: str) -> str:
+    """Return *text* in lower case without accents, signs, emoji and what is invisible.
+
+    A sign or an emoji parts words, as a space does. Digits of every alphabet are ASCII.
+    """
+    return " ".join(text.translate(_FOLDED).split())
+
+
+class _Folded(dict[int, str]):
+    """How each character is compared, found out when it is first met."""
+
+    def __missing__(self, number: int) -> str:
+        folded = _folded(chr(number))
+        if len(self) < _MOST_FOLDED:
+            self[number] = folded
+        return folded
+
+
+def _folded(character: str) -> str:
+    if character in _DROPPED:
+        return ""
+    # Twice: a letter in a circle becomes a capital first.
+    small = unicodedata.normalize("NFKD", character).casefold()
+    return "".join(map(_part, unicodedata.normalize("NFKD", small)))
+
+
+def _part(character: str) -> str:
+    digit = unicodedata.digit(character, None)
+    if digit is not None:
+        return str(digit)
+    category = unicodedata.category(character)
+    if category in _INVISIBLE:
+        return ""
+    parts_words = category[0] in "PZ" or category in _PARTING or character == "~"
+    return " " if parts_words and character not in _MEANT else character
+
+
+_FOLDED = _Folded()
+# nº 2, № 2, la 2ª: as letters they would say "no 2". And fillers: letters by name, blank to
+# the eye.
+_DROPPED = "ºª№\u115f\u1160\u3164\uffa0"
+_INVISIBLE = {"Mn", "Me", "Cf"}  # accents, a keycap's frame, joiners, directions
+_PARTING = {"Cc", "Cs", "So", "Sk"}  # controls, half a pair, emoji, their colours
+_MEANT = "%@&"  # "2%" is no choice
+
+_MENU = {"menu", "menu principal"}
+_BACK = {"volver", "atras", "volver atras", "volver al menu"}
+_NUMERALS = dict(
+    zip(
+        ("uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve"),
+        "123456789",
+        strict=True,
+    )
+)
+_NUMBER = re.compile(
+    r"(?:(?:la|el) )?(?:opcion ?)?(?:(?:nro|numero|num|n) ?)?"
+    rf"(0|[1-9][0-9]?|{'|'.join(_NUMERALS)})"
+)
+_OPENING = "hola|ola|holis?|buenas(?: tardes| noches)?|buen dia|buenos dias|hi|helo|hey"
+_ASKING = "que tal|como (?:estas?|estan|andas?|andan|va)|todo bien"
+# Over words whose repeated letters are one: holaaa, hellooo.
+_GREETING = re.compile(f"(?:{_OPENING})(?: (?:{_OPENING}|{_ASKING}))*")
+_REPEATED = re.compile(r"([a-z])\1+")

@@ -1,0 +1,343 @@
+"""What is heard in what people type, and how urgent it sounds."""
+
+import time
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.conversation.menu import packaged
+from router.conversation.priority import priority_of
+from router.conversation.words import LONGEST, Heard, Intent, fold, hear, plain
+
+HOSTILE = st.text(st.characters(codec=None, exclude_categories=()), max_size=300)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2",
+        " 2 ",
+        "2.",
+        "2-",
+        "2)",
+        "(2)",
+        "*2*",
+        "_2_",
+        "~2~",
+        "`2`",
+        '"2"',
+        "#2",
+        "2\n",
+        "\t2\r\n",
+        "2\N{VARIATION SELECTOR-16}\N{COMBINING ENCLOSING KEYCAP}",
+        "\N{FULLWIDTH DIGIT TWO}",
+        "\N{ARABIC-INDIC DIGIT TWO}",
+        "\N{DEVANAGARI DIGIT TWO}",
+        "\N{CIRCLED DIGIT TWO}",
+        "\N{DINGBAT NEGATIVE CIRCLED SANS-SERIF DIGIT TWO}",
+        "\N{ZERO WIDTH SPACE}2\N{RIGHT-TO-LEFT MARK}",
+        "\N{BYTE ORDER MARK}2",
+        "2\N{HANGUL FILLER}",
+        "\N{NO-BREAK SPACE}2\N{EM SPACE}",
+        "2 \N{THUMBS UP SIGN}\N{EMOJI MODIFIER FITZPATRICK TYPE-4}",
+        "2\N{NULL}",
+        "2\ud83d",
+        "dos",
+        "DOS!",
+        "la 2",
+        "La 2.",
+        "el 2",
+        "la dos",
+        "opción 2",
+        "OPCION 2",
+        "opción: 2",
+        "opcion2",
+        "la opción 2",
+        "la opción dos",
+        "opción número 2",
+        "el número 2",
+        "num 2",
+        "nro 2",
+        "Nro. 2",
+        "n° 2",
+        "nº 2",
+        "N°2",
+        "№ 2",
+        "2ª",
+        "2º",
+    ],
+)
+def test_a_number_is_heard_however_it_is_typed(text: str) -> None:
+    heard = hear(text)
+    assert (heard.intent, heard.code) == (Intent.CODE, "2")
+
+
+def test_every_numeral_up_to_nine_is_a_number() -> None:
+    words = ["uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve"]
+    assert [hear(word).code for word in words] == list("123456789")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("22", "22"),
+        ("2️⃣2️⃣", "22"),
+        ("la 41", "41"),
+        ("47.", "47"),
+        ("90", "90"),
+        ("9", "9"),
+        ("10", "10"),
+    ],
+)
+def test_two_digits_are_one_number(text: str, code: str) -> None:
+    assert hear(text) == Heard(Intent.CODE, plain(text), code)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tengo 2 hijos",
+        "Av. 11",
+        "av 11",
+        "2 de mayo",
+        "2 2",
+        "22 33",
+        "1111",
+        "222",
+        "2/5",
+        "2-5",
+        "2.5",
+        "2,5",
+        "10:30",
+        "2026-05-02",
+        "1149998888",
+        "+54 9 11 4999-8888",
+        "2%",
+        "$2",
+        "€2",
+        "+2",
+        "@2",
+        "2&",
+        "2+1",
+        "2x",
+        "no 2",
+        "2 hs",
+        "22hs",
+        "02",
+        "00",
+        "dos hijos",
+        "opcion",
+        "la",
+        "el el 2",
+        "segunda",
+        "½",
+        "",
+        " ",
+        "...",
+        "😊",
+        "2" * 300,
+        "x" + " " * 300 + "2",
+    ],
+)
+def test_a_number_inside_something_else_selects_nothing(text: str) -> None:
+    heard = hear(text)
+    assert (heard.intent, heard.code) == (Intent.OTHER, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("MENU", ""),
+        ("menú", ""),
+        ("Menú!", ""),
+        ("me\u0301nu", ""),
+        ("*MENU*", ""),
+        ("menu principal", ""),
+        ("MENÚ  PRINCIPAL", ""),
+        ("\N{FULLWIDTH DIGIT ZERO}", "0"),
+        ("0", "0"),
+        ("0.", "0"),
+        ("la 0", "0"),
+    ],
+)
+def test_menu_is_heard_and_a_zero_is_told_apart(text: str, code: str) -> None:
+    assert hear(text) == Heard(Intent.MENU, plain(text), code)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["volver", "VOLVER", "Atrás", "ATRAS", "atrás.", "volver atrás", "volver al menú"],
+)
+def test_the_way_back_is_heard(text: str) -> None:
+    assert hear(text) == Heard(Intent.BACK, plain(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hola",
+        "Hola!",
+        "¡HOLA!",
+        "holaa",
+        "holaaaaaa!!",
+        "ola",
+        "holis",
+        "buenas",
+        "Buenas...",
+        "buen día",
+        "Buenos días",
+        "buenos dias!",
+        "buenas tardes",
+        "buenas noches",
+        "hi",
+        "hey",
+        "hello",
+        "hellooo",
+        "hola buenas tardes",
+        "hola, qué tal",
+        "Hola, ¿qué tal? ¿Cómo estás?",
+        "hola como va todo bien",
+        "hola, buenas",
+        "hola 👋🏽",
+        "h\u200bola",
+        "hola\ud83d",
+    ],
+)
+def test_a_greeting_is_heard(text: str) -> None:
+    assert hear(text) == Heard(Intent.GREETING, plain(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hola quiero info",
+        "hola 2",
+        "holaquetal",
+        "que tal",
+        "buenas tardes doctora",
+        "la ola",
+        "no hola",
+        "menu 2",
+        "el menu del día",
+        "quiero volver",
+        "volver a inscribirme",
+        "atras de todo",
+    ],
+)
+def test_a_command_inside_something_else_is_none(text: str) -> None:
+    assert hear(text).intent is Intent.OTHER
+
+
+def test_words_are_compared_without_case_accents_signs_and_emoji() -> None:
+    assert plain("  💳 Transmisión / EN VIVO… ") == "transmision en vivo"
+    assert plain("Straße ﬁn Ⓚ Ñandú") == "strasse fin k nandu"
+    assert plain("100% @psi a&b") == "100% @psi a&b"
+    assert plain("a\u00adb\u2060c") == "abc"
+
+
+def test_a_long_text_is_no_command_and_is_not_looked_at() -> None:
+    assert plain("a" * LONGEST) == "a" * LONGEST
+    assert plain("a" * (LONGEST + 1)) == ""
+    assert plain(" " * 5000 + "hola" + " " * 5000) == "hola"
+    huge = "é2" * 5_000_000
+    began = time.process_time()
+    assert hear(huge) == Heard(Intent.OTHER, "")
+    assert time.process_time() - began < 0.05  # to fold it takes seconds
+
+
+def test_what_is_remembered_of_characters_is_bounded() -> None:
+    from router.conversation import words
+
+    for start in range(0x4E00, 0x4E00 + 6000, 100):
+        text = "".join(map(chr, range(start, start + 100)))
+        assert fold(text) == unicodedata.normalize("NFKD", text)
+    assert len(words._FOLDED) == words._MOST_FOLDED
+    assert fold("É") == "e"
+
+
+@given(HOSTILE)
+@settings(deadline=None)
+def test_anything_can_be_heard(text: str) -> None:
+    heard = hear(text)
+    assert heard == hear(text)
+    assert (heard.intent is Intent.CODE) <= heard.code.isdecimal()
+    assert heard.words == plain(text)
+    assert priority_of([text]) in {"alta", "normal"}
+
+
+@given(st.text(max_size=60))
+@settings(deadline=None)
+def test_folding_twice_is_folding_once(text: str) -> None:
+    assert fold(fold(text)) == fold(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "URGENTE!!",
+        "es urgente por favor",
+        "tengo una urgencia",
+        "me sale error",
+        "errores en la página",
+        "tengo un PROBLEMA con el pago",
+        "hay problemas",
+        "no funciona el campus",
+        "el link no me funciona",
+        "los videos no funcionan",
+        "No puedo entrar",
+        "no  puedo",
+        "no pude pagar",
+        "no me deja entrar",
+        "no anda",
+        "no nos dejan",
+        "no\npuedo",
+        "ⓤⓡⓖⓔⓝⓣⓔ",
+        "a" * 1000 + " urgente",
+    ],
+)
+def test_the_person_s_own_words_make_it_urgent(text: str) -> None:
+    assert priority_of(["hola", text]) == "alta"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gracias",
+        "2",
+        "",
+        "terrorista",
+        "problemática infantil",
+        "erróneo",
+        "puedo pagar mañana",
+        "no quiero",
+        "funciona bien",
+        "sin problema",
+        "No hay problema, gracias",
+        "ningún problema",
+        "no tengo ningún problema",
+        "no es urgente",
+        "sin urgencia",
+    ],
+)
+def test_other_words_do_not(text: str) -> None:
+    assert priority_of([text]) == "normal"
+    assert priority_of([]) == "normal"
+
+
+def test_a_calm_word_does_not_hide_an_alarm() -> None:
+    assert priority_of(["no hay problema, pero es urgente"]) == "alta"
+
+
+def test_the_label_of_an_option_is_nobody_s_own_word() -> None:
+    menu = packaged()
+    labels = ["Problemas con la cuota", "problemas tecnicos", "46. Problemas técnicos"]
+    assert priority_of(labels, menu) == "normal"
+    assert priority_of(labels) == "alta"
+    assert priority_of([*labels, "tengo problemas"], menu) == "alta"
+
+
+def test_of_a_very_long_text_the_beginning_counts() -> None:
+    assert priority_of(["x " * 900 + " urgente"]) == "alta"
+    assert priority_of(["x " * 5000 + " urgente"]) == "normal"
