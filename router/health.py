@@ -1,5 +1,6 @@
 """Who is in which state: what `/ready` tells."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
@@ -11,6 +12,9 @@ class Health:
     store_problem: str | None = "not reached yet"
     store_down_since: float | None = None  # monotonic; None while it answers
     workers: dict[str, str] = field(default_factory=dict)  # name -> up, restarting, …
+    destinations: dict[str, str] = field(
+        default_factory=dict
+    )  # name -> closed, open, …
 
     @property
     def stopping(self) -> bool:
@@ -35,6 +39,15 @@ class Health:
         """Return the seconds that the database has been away; 0 while it answers."""
         return 0.0 if self.store_down_since is None else now - self.store_down_since
 
+    @property
+    def mode(self) -> str:
+        """The state in a word or two: starting, ready, database away, degraded, stopping."""
+        if self.stopping:
+            return "stopping"
+        if self.store_problem is not None:
+            return "starting" if self.store_down_since is None else "database away"
+        return "degraded" if self.missing() else "ready"
+
     def missing(self) -> list[str]:
         """Return what keeps this router from being ready, in words; empty if ready."""
         found = ["stopping"] if self.stopping else []
@@ -45,3 +58,26 @@ class Health:
             for name, state in sorted(self.workers.items())
             if state != "up"
         ]
+
+    def detail(self) -> dict[str, dict[str, str]]:
+        """Return what `/ready` tells besides: a destination that is down stops nothing."""
+        return {"destinations": dict(sorted(self.destinations.items()))}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a worker has before it, and when the event loop last came back to it."""
+
+    worker: str
+    unsettled: int  # items that wait, or that it holds
+    turned: float  # monotonic
+
+
+def standing_still(loads: Iterable[Load], now: float, limit_s: float) -> list[str]:
+    """Return the workers that have something to do and have not moved for *limit_s*.
+
+    A worker that waits for a database that is away moves: it tries again.
+    """
+    return [
+        load.worker for load in loads if load.unsettled and now - load.turned > limit_s
+    ]

@@ -156,3 +156,11 @@ class Attempt:
     answer: str | None = None  # its start
     error: str | None = None
     retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sending(Attempt):
+    """An attempt to send a WhatsApp message: what a taken one is called, why one was not."""
+
+    wamid: str = ""
+    title: str = ""

@@ -56,6 +56,8 @@ LINK_LOCAL = [
     "64:ff9b::a9fe:a9fe",
     "64:ff9b:1::a9fe:a9fe",
     "2002:a9fe:a9fe::1",
+    "2001:0:a9fe:a9fe::1",  # Teredo: its server
+    "2001:0:808:808:0:0:5601:5601",  # Teredo: its client, every bit turned over
 ]
 
 

@@ -297,6 +297,7 @@ def resolve_to(client: WebhookClient, *addresses: str) -> None:
     for session in client._sessions.values():
         connector: Any = session.connector
         connector._resolver = Names(*addresses)
+        connector.clear_dns_cache()
 
 
 @pytest.mark.parametrize(
@@ -317,6 +318,34 @@ async def test_a_name_that_resolves_inwards_is_refused_where_it_is_dialled(
     attempt = await tell(client, server.url("answer/200", host="crm.example"))
     assert (attempt.status, attempt.error) == (None, "address not allowed")
     assert server.requests == []
+
+
+async def test_a_name_that_moves_inwards_later_is_judged_anew(
+    server: Misbehaving,
+) -> None:
+    server.headers = {"Connection": "close"}
+    async with WebhookClient(
+        signing_secrets=(), allow_private=("127.0.0.0/8",)
+    ) as client:
+        to = crm(server.url("answer/200", host="crm.example"))
+        answers = []
+        for address in ("127.0.0.1", "169.254.169.254", "10.0.0.1", "127.0.0.1"):
+            resolve_to(client, address)
+            attempt = await client.tell(to, ROW)
+            answers.append(attempt.status or attempt.error)
+    refused = "address not allowed"
+    assert answers == [200, refused, refused, 200]
+
+
+async def test_credentials_in_a_url_go_to_their_host_and_nowhere_else(
+    server: Misbehaving, client: WebhookClient
+) -> None:
+    url = server.url("answer/500").replace("//", "//user:s3cret@")
+    attempt = await tell(client, url)
+    (request,) = server.requests
+    assert request.headers["authorization"].startswith("Basic ")
+    assert request.path == "/answer/500"
+    assert "s3cret" not in repr((attempt, crm(url)))
 
 
 async def test_several_inward_addresses_are_refused_too(

@@ -30,18 +30,24 @@ class StandIn:
 
 
 @asynccontextmanager
-async def stand_in() -> AsyncIterator[StandIn]:
-    """Run a stand-in on a free port."""
-    crm = StandIn()
-    app = web.Application()
-    app.router.add_post("/{path:.*}", crm.take)
+async def local_server(app: web.Application) -> AsyncIterator[str]:
+    """Serve *app* on a free port of this machine; its URL without a path."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        port = runner.addresses[0][1]
-        crm.url = f"http://127.0.0.1:{port}/crm"
-        yield crm
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def stand_in() -> AsyncIterator[StandIn]:
+    """Run a stand-in on a free port."""
+    crm = StandIn()
+    app = web.Application()
+    app.router.add_post("/{path:.*}", crm.take)
+    async with local_server(app) as url:
+        crm.url = f"{url}/crm"
+        yield crm

@@ -7,10 +7,11 @@ another host), unpacks nothing, reads little of the answer, and never falls back
 
 import errno
 import math
+import ssl
 import time
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import aiohttp
 from yarl import URL
@@ -51,15 +52,20 @@ class WebhookClient:
         self._keys = signing.keys(signing_secrets)
         self._guard = Guard.of(allow_private)
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._routes: dict[int, _Route] = {}  # by the identity of the destination
 
     async def __aenter__(self) -> Self:
         """Open the sessions: one for hosts that are trusted, one for all others."""
+        # The machine's authorities as they are now (SSL_CERT_FILE is heeded); TLS 1.2 or
+        # newer, the name checked. Nothing in the settings can turn that off.
+        tls = ssl.create_default_context()
         for trusted in (True, False):
             self._sessions[trusted] = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     socket_factory=self._guard.dialler(trusted=trusted),
                     keepalive_timeout=KEEPALIVE_S,
                     limit=0,
+                    ssl=tls,
                 ),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -92,45 +98,74 @@ class WebhookClient:
     async def _post(
         self, destination: Destination, notification: Notification, answer: "_Answer"
     ) -> None:
-        url = URL(destination.url)
-        async with self._sessions[self._guard.trusts(url.host or "")].post(
-            url,
-            data=notification.payload,
-            headers=signing.headers(
-                notification.key, int(time.time()), notification.payload, self._keys
-            ),
+        route = self._routes.get(id(destination))
+        if route is None or route.destination is not destination:
+            route = self._routes[id(destination)] = self._route(destination)
+        body = notification.payload
+        headers = signing.headers(notification.key, int(time.time()), body, self._keys)
+        response = await route.session.post(
+            route.url,
+            data=body,
+            headers=headers,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(
-                total=destination.timeout_s,
-                sock_connect=min(CONNECT_S, destination.timeout_s),
-                ceil_threshold=math.inf,  # aiohttp rounds longer ones up to a second
-            ),
-        ) as response:
+            timeout=route.timeout,
+        )
+        try:
             await answer.read(response)
+        finally:
+            response.release()  # closes the connection if not all of it was read
+
+    def _route(self, destination: Destination) -> "_Route":
+        url = URL(destination.url)
+        whole_s = destination.timeout_s
+        timeout = aiohttp.ClientTimeout(
+            total=whole_s,
+            sock_connect=min(CONNECT_S, whole_s),
+            sock_read=whole_s,  # of each read; the whole time is not left to one timer
+            ceil_threshold=math.inf,  # aiohttp rounds longer ones up to a second
+        )
+        trusted = self._guard.trusts(url.host or "")
+        return _Route(destination, url, self._sessions[trusted], timeout)
+
+
+class _Route(NamedTuple):
+    """What every attempt on a destination has in common."""
+
+    destination: Destination  # kept, so that its identity stays its own
+    url: URL
+    session: aiohttp.ClientSession
+    timeout: aiohttp.ClientTimeout
 
 
 class _Answer:
     """What is known of an answer, also when it breaks off."""
 
+    __slots__ = ("_body", "_retry_after_s", "_status", "error")
+
     def __init__(self) -> None:
         self.error: str | None = None
         self._status: int | None = None
         self._retry_after_s: float | None = None
-        self._body = bytearray()
+        self._body = b""
 
     async def read(self, response: aiohttp.ClientResponse) -> None:
         self._status = response.status
-        self._retry_after_s = retry_after_s(
-            response.headers.get("Retry-After"), datetime.now(UTC)
-        )
+        if (asked := response.headers.get("Retry-After")) is not None:
+            self._retry_after_s = retry_after_s(asked, datetime.now(UTC))
+        content = response.content
+        if content.is_eof() and content.total_bytes <= ANSWER_BYTES:
+            self._body = (
+                content.read_nowait()
+            )  # it came in one piece: nothing to wait for
+            return
         while (room := ANSWER_BYTES - len(self._body)) > 0:
-            if not (chunk := await response.content.read(room)):
+            if not (chunk := await content.read(room)):
                 return
             self._body += chunk
         response.close()  # there is more than anybody will read
 
     def attempt(self, latency_ms: int) -> Attempt:
-        text = bytes(self._body[: 4 * ANSWER_CHARS]).decode("utf-8", "replace")
+        text = self._body[: 4 * ANSWER_CHARS].decode("utf-8", "replace")
         return Attempt(
             status=self._status,
             latency_ms=latency_ms,
@@ -147,6 +182,10 @@ def _words(exc: Exception) -> str:
         return str(cause)
     if isinstance(exc, TimeoutError):
         return "timeout"
+    if isinstance(
+        exc, aiohttp.ClientSSLError | aiohttp.ClientConnectorCertificateError
+    ):
+        return type(exc).__name__  # its errno is a number of OpenSSL's
     number = getattr(cause, "errno", None)
     name = errno.errorcode.get(number) if isinstance(number, int) else None
     return f"{type(exc).__name__} {name}" if name else type(exc).__name__

@@ -46,6 +46,46 @@ def proxied(
     )
 
 
+def envio(
+    conversation_id: str, area: str, subarea: str, event: Event, ticket: str
+) -> bytes:
+    """Return the predecessor's fields for a conversation that an area takes over."""
+    return _json(
+        {
+            "conversationId": conversation_id,
+            "phone": phone_of(event.person),
+            "area": area,
+            "subarea": subarea,
+            "ticketId": ticket,
+        }
+    )
+
+
+def derived(  # noqa: PLR0913, PLR0917 -- what an area must know
+    conversation_id: str,
+    area: str,
+    subarea: str,
+    event: Event,
+    ticket: str,
+    at: datetime,
+) -> bytes:
+    """Return the Standard Webhooks envelope of a `conversation.derived`."""
+    return _envelope(
+        "conversation.derived",
+        at,
+        {
+            "conversation_id": conversation_id,
+            "phone": event.person.wa_id,
+            "bsuid": event.person.bsuid,
+            "name": event.person.name,
+            "area": area,
+            "subarea": subarea,
+            "ticket_id": ticket,
+            "message_id": event.key,
+        },
+    )
+
+
 def received(
     conversation_id: str, line: str, event: Event, content: Content, at: datetime
 ) -> bytes:

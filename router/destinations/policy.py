@@ -4,8 +4,11 @@
     2xx                             done
     410                             dead at once: whoever listened there has left for good
     400, 413, 415, 422              dead after three attempts: this body will never be taken
-    everything else, or no answer   the next pause of the schedule, later where Retry-After
-                                    says so; dead after the schedule's last attempt
+    everything else, or no answer   a random share of the schedule's next pause, later where
+                                    Retry-After says so; dead after the schedule's last attempt
+
+The last line is the destination's doing, the others are about one body (or good): only the
+last line counts for `router.destinations.circuit`.
 
 Nothing here waits, reads a clock or draws lots: whoever calls brings what it takes.
 """
@@ -23,9 +26,7 @@ GONE = 410
 NEVER_TAKEN = frozenset({400, 413, 415, 422})
 NEVER_TAKEN_ATTEMPTS = 3  # a proxy in between may have said it once, in error
 RETRY_AFTER_CAP_S = 86_400.0  # a day; a destination that asks for more is asked again
-# The schedule's pauses are promises to people who repair something, so a pause is spread by
-# a fifth to each side. Full jitter, 0 to the whole, would let the first one vanish.
-SPREAD = 0.2
+TOO_MANY = 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,22 @@ def decide(
         return Dead(f"never taken: {said} after {attempts_made} attempts")
     if attempts_made > len(schedule):
         return Dead(f"given up: {said} after {attempts_made} attempts")
-    pause_s = schedule[attempts_made - 1] * (1 - SPREAD + 2 * SPREAD * jitter())
-    return Retry(max(pause_s, _asked_for(attempt)), said)
+    # Full jitter: what failed together comes back spread over the whole pause. That a pause
+    # may nearly vanish does no harm, since a circuit that is open burns no attempt.
+    pause_s = schedule[attempts_made - 1] * (1 - jitter())
+    return Retry(max(pause_s, clamped(attempt.retry_after_s)), said)
+
+
+def blames_destination(attempt: Attempt) -> bool:
+    """Return whether *attempt* failed for a reason that any other body would meet too.
+
+    A destination is one URL, so a redirect, a 401 or a 404 is its own as much as a 503.
+    """
+    status = attempt.status
+    if status is None:
+        return True
+    taken = 200 <= status < 300  # noqa: PLR2004 -- the class 2xx
+    return not (taken or status == GONE or status in NEVER_TAKEN)
 
 
 def outcome(attempt: Attempt) -> str:
@@ -85,22 +100,22 @@ def retry_after_s(header: str | None, now: datetime) -> float | None:
     A date in the past is 0: "at once" is an answer.
     """
     text = (header or "").strip()
+    if not text:
+        return None
     if text.isascii() and text.isdigit():
         # int() refuses thousands of digits, and ten are three centuries.
-        return RETRY_AFTER_CAP_S if len(text) > 9 else _clamped(float(text))  # noqa: PLR2004
+        return RETRY_AFTER_CAP_S if len(text) > 9 else clamped(float(text))  # noqa: PLR2004
     try:
         at = parsedate_to_datetime(text)
         if at.tzinfo is None:  # "-0000": UTC, place unknown
             at = at.replace(tzinfo=UTC)
-        return _clamped((at - now).total_seconds())
+        return clamped((at - now).total_seconds())
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
 
-def _asked_for(attempt: Attempt) -> float:
-    asked = attempt.retry_after_s
-    return 0.0 if asked is None or math.isnan(asked) else _clamped(asked)
-
-
-def _clamped(seconds: float) -> float:
+def clamped(seconds: float | None) -> float:
+    """Return a Retry-After as it is obeyed: 0 for none, at most RETRY_AFTER_CAP_S."""
+    if seconds is None or math.isnan(seconds):
+        return 0.0
     return min(max(seconds, 0.0), RETRY_AFTER_CAP_S)

@@ -22,6 +22,7 @@ class DeadLetters:
     ) -> None:
         """Keep *item* under a fingerprint of its bytes; once, however often it comes.
 
+        What could not be told is one letter for each destination, whatever its bytes.
         Raises Transient while the database is away.
         """
         body, delivery = _bytes_of(item), _delivery_of(item)
@@ -30,14 +31,32 @@ class DeadLetters:
             sql("bury"),
             stage,
             text(reason)[:REASON],
-            hashlib.sha256(stage.encode() + b"\0" + body).hexdigest(),
+            _fingerprint(stage, item, body),
             body,
             archive.received_at if archive else None,
             archive.door.value if archive else None,
             archive.body if archive else None,
+            *_address(item),
         )
         if archive and rows:
             archive.id = rows[0]["id"]
+
+
+def _fingerprint(
+    stage: str, item: Delivery | Received | Notification, body: bytes
+) -> str:
+    _, key = _address(item)
+    parts = (stage, key) if key else (stage,)
+    return hashlib.sha256("\0".join(parts).encode() + b"\0" + body).hexdigest()
+
+
+def _address(
+    item: Delivery | Received | Notification,
+) -> tuple[str | None, str | None]:
+    # Who was to be told, and under which webhook-id: it is another for each destination.
+    if isinstance(item, Notification):
+        return item.destination, item.key
+    return None, None
 
 
 def _bytes_of(item: Delivery | Received | Notification) -> bytes:

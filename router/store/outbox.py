@@ -6,26 +6,30 @@ second. A row on loan has a token and an end, both in the row: a process that di
 its rows by doing nothing, and one that only slept too long finds that its token no longer
 counts. The database's clock is the only one.
 
-Settling is a note in memory. The next `lease` writes all notes and claims the next rows in
-one transaction; `flush` writes them without claiming. A note that is lost, or comes too
-late, means that a destination is told again under the same webhook-id.
+Settling is a note in memory. The next `lease` writes all notes and then claims the next
+rows; `flush` writes them without claiming. A note that is lost, or comes too late, means
+that a destination is told again under the same webhook-id.
+
+A `Gate` knows whether the destination is down. Then one row is lent, now and then, to see
+whether it still is; an attempt on a row whose time had not come leaves the row as it was.
 """
 
 import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from router import telemetry
 from router.config import Destination
 from router.errors import QueueClosed
 from router.model import Attempt, Notification
 from router.queues.base import STORED, QueueStats, Settled, Tally
-from router.store.database import Database, Row, Transaction
+from router.store.database import Database, Row
 from router.store.sql_files import sql
 
 LEASE_S = 25.0  # what a dead process held must be tried again within 30 s
@@ -33,6 +37,7 @@ MARGIN_S = 5.0  # from the last attempt's end to the row: a slow database's answ
 POLL_S = 1.0  # another process may have committed rows, or died
 PACE_S = 0.02  # between two claims
 YIELD_S = 0.25  # between two claims while senders wait
+YIELD_ROWS = 64  # at most, in such a claim
 CLAIM_BYTES = 1024 * 1024  # of payloads at once: a message may be 3 MB long
 TEXT_CHARS = 500  # of an answer or an error
 
@@ -46,27 +51,66 @@ def lease_s(destination: Destination) -> float:
     return max(LEASE_S, destination.timeout_s + MARGIN_S + 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class _Note:
+class Gate(Protocol):
+    """Knows whether the destination is down."""
+
+    @property
+    def probes(self) -> bool:
+        """Whether the next row that is lent, alone, is to show that it is up again."""
+
+    def lends_in_s(self) -> float:
+        """Return in how many seconds rows may be lent: 0 when now."""
+
+    def probe(self, row: int) -> None:
+        """Let *row*, just lent, be the one that is tried."""
+
+    def probe_untried(self, row: int) -> None:
+        """Forget *row*: its loan ended without an attempt."""
+
+
+class Open:
+    """The gate of a destination that is never down."""
+
+    probes = False
+
+    def lends_in_s(self) -> float:
+        """Return 0: always now."""
+        return 0.0
+
+    def probe(self, row: int) -> None:
+        """Nobody asks."""
+
+    def probe_untried(self, row: int) -> None:
+        """Nobody asked."""
+
+
+class Note(NamedTuple):
     """How a loan ended, until it is written down."""
 
     id: int
     token: int
+    key: str
     state: str
     delay_s: float | None  # None: keep the place
     at: float  # monotonic
     attempt: Attempt | None
+    counts: bool  # against the schedule
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class OutboxLease:
     """One row on loan; settling it twice is a bug and raises RuntimeError."""
 
     item: Notification
-    _token: int
+    token: int
     _queue: "OutboxQueue"
+    _early: bool = False  # lent before its time
     _since: float = field(default_factory=time.monotonic)
     _attempt: Attempt | None = None
+    _free: bool = False  # the attempt counts for nothing
+    _over: bool = (
+        False  # the stage has ended it; that the loop ends it too says nothing new
+    )
 
     @property
     def attempt(self) -> int:
@@ -87,16 +131,28 @@ class OutboxLease:
         del reason
         self._end("dead")
 
+    def end_now(self, state: str, delay_s: float | None = None) -> None:
+        """End the loan before its batch does."""
+        self._end(state, delay_s or None)
+        self._over = True
+
     def _end(self, state: str, delay_s: float | None = None) -> None:
+        if self._over:
+            self._over = False
+            return
+        attempt = self._attempt
+        kept = self._early and state == "pending" and delay_s is None
         self._queue._end(  # noqa: SLF001 -- one module
             self,
-            _Note(
+            Note(
                 self.item.id,
-                self._token,
+                self.token,
+                self.item.key,
                 state,
                 delay_s,
                 time.monotonic(),
-                self._attempt,
+                attempt,
+                attempt is not None and not (kept or self._free),
             ),
         )
 
@@ -111,19 +167,28 @@ class OutboxQueue:
         database: Database,
         destination: Destination,
         busy: Callable[[], bool] = lambda: False,
+        gate: Gate | None = None,
     ) -> None:
-        """Lend the rows of *destination*, more slowly while the router is *busy*."""
+        """Lend the rows of *destination* as *gate* lets; slowly while the router is *busy*."""
         self.destination = destination
         self.name = f"outbox:{destination.name}"
         self.closed = False
         self._database = database
         self._lease_s = lease_s(destination)
         self._on_loan: dict[int, OutboxLease] = {}  # by the identity of the item
-        self._notes: list[_Note] = []
+        self._notes: list[Note] = []
         self._unheard: list[int] = []  # tokens of claims whose answer was lost
         self._news = asyncio.Event()
-        self._busy = busy
+        self._busy, self._gate = busy, gate or Open()
         self._exchanged = 0.0  # monotonic
+        self._wait_s = 0.0  # what the last look said: until the next one, or news
+        self._due_at = self._idle_at = (
+            0.0  # monotonic: the next row's time, the last look
+        )
+        self._turn = asyncio.Lock()  # one reader waits for rows, the others for it
+        self._forward: tuple[datetime, int] | None = (
+            None  # where a recovery has come to
+        )
 
     def wake(self) -> None:
         """Say that there may be something new, or something settled."""
@@ -141,10 +206,32 @@ class OutboxQueue:
         del item, lane, size, settled
         raise RuntimeError("an outbox row is written in its message's transaction")
 
-    def record(self, notification: Notification, attempt: Attempt) -> None:
+    def record(
+        self, notification: Notification, attempt: Attempt, *, counts: bool = True
+    ) -> None:
         """Note an attempt on a row that is on loan: its lease, when settled, counts it."""
         if lease := self._on_loan.get(id(notification)):
-            lease._attempt = attempt  # noqa: SLF001 -- one module
+            lease._attempt, lease._free = attempt, not counts  # noqa: SLF001 -- one module
+
+    def end(self, notification: Notification, delay_s: float | None) -> None:
+        """End a row's loan before its batch ends: told (None), or tried again so late."""
+        if lease := self._on_loan.get(id(notification)):
+            lease.end_now("done" if delay_s is None else "pending", delay_s)
+
+    def end_unknown(self, notification: Notification) -> None:
+        """End a row's loan: it may have been taken, and is never sent again."""
+        if lease := self._on_loan.get(id(notification)):
+            lease.end_now("unknown")
+
+    def early(self, notification: Notification) -> bool:
+        """Return whether *notification* is lent before its time, to see who answers."""
+        lease = self._on_loan.get(id(notification))
+        return lease is not None and lease._early  # noqa: SLF001 -- one module
+
+    def bring_forward(self) -> None:
+        """Lend soon what waits for a later attempt: the destination is back."""
+        self._forward = (datetime.now(UTC), 0)
+        self.wake()
 
     async def lease(self, limit: int) -> Sequence[OutboxLease]:
         """Write the notes down and lend 1 to *limit* rows, waiting for the first.
@@ -152,17 +239,22 @@ class OutboxQueue:
         Raises QueueClosed once the queue is closed, all that was lent is settled, and the
         notes are written; Transient while the database is away, notes kept.
         """
-        while True:
-            await self._pace()
-            self._news.clear()
-            if self.closed and not self._on_loan:
-                await self.flush()
-                self.wake()  # another reader that waits
-                raise QueueClosed(f"{self.name} is closed")
-            leases, pause_s = await self._exchange(0 if self.closed else limit)
-            if leases:
-                return leases
-            await self._news_within(pause_s)
+        async with self._turn:
+            while True:
+                if self.closed and not self._on_loan:
+                    await self.flush()
+                    raise QueueClosed(f"{self.name} is closed")
+                await self._news_within(self._wait_s)
+                await self._pace()
+                self._news.clear()
+                leases, self._wait_s = await self._exchange(0 if self.closed else limit)
+                if leases:
+                    return leases
+
+    def _room(self, limit: int) -> int:
+        if self.closed:
+            return 0
+        return min(limit, YIELD_ROWS) if self._busy() else limit
 
     async def _pace(self) -> None:
         # A claim costs the database a millisecond, and a notification the loop three times
@@ -196,70 +288,99 @@ class OutboxQueue:
             oldest_s=max((now - lease._since for lease in loans), default=0.0),  # noqa: SLF001
         )
 
-    def _end(self, lease: OutboxLease, note: _Note) -> None:
+    def _end(self, lease: OutboxLease, note: Note) -> None:
         if self._on_loan.pop(id(lease.item), None) is None:
             raise RuntimeError("this lease is settled already")
         self._notes.append(note)
-        if self.closed:
-            self.wake()
+        if note.attempt is None:
+            self._gate.probe_untried(note.id)
+        self.wake()  # a reader that waits writes it down
 
     async def _exchange(self, limit: int) -> tuple[list[OutboxLease], float]:
-        # All in one transaction, so that a claim sees which lanes the notes make free.
-        notes, unheard = self._notes, self._unheard
-        self._notes, self._unheard = [], []
-        leases: list[OutboxLease] = []
-        pause_s = POLL_S
-        try:
-            async with self._database.transaction() as transaction:
-                await self._write(transaction, notes, unheard)
-                if limit:
-                    leases = await self._claim(transaction, limit, unheard)
-                if limit and not leases:
-                    pause_s = await self._idle(transaction)
-        except BaseException:
-            self._notes[:0], self._unheard[:0] = notes, unheard
-            raise
-        return self._lend(leases, limit), pause_s
+        # Notes first, so that a claim sees which lanes they make free. Each statement is a
+        # transaction: any of them may be lost, or heard of never, and written again.
+        await self._write_notes()
+        await self._release_unheard()
+        if not limit:
+            return [], POLL_S
+        if (pause_s := self._gate.lends_in_s()) > 0:
+            return [], pause_s
+        if self._forward:
+            await self._bring_some_forward(self._forward)
+        leases = await self._claim(limit)
+        if len(leases) == limit or self._forward:
+            return leases, 0.0  # there may be more
+        return leases, POLL_S if leases else await self._idle()
 
-    async def _write(
-        self, transaction: Transaction, notes: list[_Note], unheard: list[int]
-    ) -> None:
-        if unheard:
-            name = self.destination.name
-            await transaction.fetch(sql("outbox_release"), name, unheard)
-        if not notes:
+    async def _write_notes(self) -> None:
+        if not (notes := self._notes):
             return
-        taken = await transaction.fetch(sql("outbox_settle"), *_columns(notes))
+        self._notes = []
+        try:
+            taken = await self._settle(notes)
+        except BaseException:
+            self._notes[:0] = notes
+            raise
+        pauses = [note.at + note.delay_s for note in notes if note.delay_s]
+        self._due_at = min([self._due_at, *pauses])
         if late := len(notes) - len(taken):
             telemetry.event(
                 "leases_lost", level=logging.WARNING, queue=self.name, count=late
             )
 
-    async def _claim(
-        self, transaction: Transaction, limit: int, unheard: list[int]
-    ) -> list[OutboxLease]:
-        token = secrets.randbits(63)
-        unheard.append(token)  # until the transaction's end is heard
-        rows = await transaction.fetch(
-            sql("outbox_claim"),
-            self.destination.name,
-            limit,
-            token,
-            self._lease_s,
-            CLAIM_BYTES,
+    async def _settle(self, notes: Sequence[Note]) -> Sequence[Row]:
+        return await self._database.fetch(sql("outbox_settle"), note_rows(notes))
+
+    async def _release_unheard(self) -> None:
+        if tokens := list(self._unheard):
+            await self._database.fetch(
+                sql("outbox_release"), self.destination.name, tokens
+            )
+            self._unheard = self._unheard[len(tokens) :]
+
+    async def _bring_some_forward(self, after: tuple[datetime, int]) -> None:
+        rows = await self._database.fetch(
+            sql("outbox_forward"), self.destination.name, *after
         )
-        rows.sort(key=itemgetter("id"))  # a lane's order; RETURNING has none
-        return [OutboxLease(self._item(row), token, self) for row in rows]
+        if self._forward is after:  # no other recovery began meanwhile
+            self._forward = (rows[0][0], rows[0][1]) if rows else None
 
-    async def _idle(self, transaction: Transaction) -> float:
-        rows = await transaction.fetch(sql("outbox_idle"), self.destination.name)
-        return min(POLL_S, float(rows[0]["due_in_s"])) if rows else POLL_S
-
-    def _lend(self, leases: list[OutboxLease], limit: int) -> list[OutboxLease]:
-        self._on_loan.update({id(lease.item): lease for lease in leases})
-        if leases and len(leases) == limit:
-            self.wake()  # there may be more, for another reader
+    async def _claim(self, limit: int) -> list[OutboxLease]:
+        token = secrets.randbits(63)
+        self._unheard.append(token)  # until the answer is heard
+        probes, name = self._gate.probes, self.destination.name
+        if probes:
+            rows = await self._database.fetch(
+                sql("outbox_probe"), name, token, self._lease_s
+            )
+        else:
+            window_s = self.destination.coalesce_statuses_s
+            rows = await self._database.fetch(
+                *(sql("outbox_claim"), name, limit, token),
+                *(self._lease_s, CLAIM_BYTES, window_s),
+            )
+        leases = self._lend(token, rows)
+        self._unheard.remove(token)
+        if probes and leases:
+            self._gate.probe(leases[0].item.id)
         return leases
+
+    def _lend(self, token: int, rows: list[Row]) -> list[OutboxLease]:
+        rows.sort(key=itemgetter("id"))  # a lane's order; RETURNING has none
+        early = self._gate.probes and bool(rows) and rows[0]["early"]
+        leases = [OutboxLease(self._item(row), token, self, early) for row in rows]
+        self._on_loan.update({id(lease.item): lease for lease in leases})
+        return leases
+
+    async def _idle(self) -> float:
+        # Once a second; what this process puts off meanwhile it knows by itself.
+        now = time.monotonic()
+        if now >= min(self._idle_at + POLL_S, self._due_at):
+            self._idle_at = now
+            rows = await self._database.fetch(sql("outbox_idle"), self.destination.name)
+            due_in_s = rows[0]["due_in_s"] if rows else None
+            self._due_at = now + (POLL_S if due_in_s is None else float(due_in_s))
+        return max(min(self._due_at - now, POLL_S), 0.0)
 
     def _item(self, row: Row) -> Notification:
         return Notification(
@@ -272,6 +393,8 @@ class OutboxQueue:
         )
 
     async def _news_within(self, seconds: float) -> None:
+        if seconds <= 0:
+            return
         try:
             async with asyncio.timeout(seconds):
                 await self._news.wait()
@@ -279,20 +402,24 @@ class OutboxQueue:
             return
 
 
-def _columns(notes: Iterable[_Note]) -> list[tuple[Any, ...]]:
+def note_rows(notes: Sequence[Note]) -> list[tuple[Any, ...]]:
+    """Return *notes* as router.note_row."""
     now = time.monotonic()
-    return list(zip(*(_values(note, now) for note in notes), strict=True))
+    return [
+        (note.id, note.token, note.state, note.delay_s, *_tried(note, now))
+        for note in notes
+    ]
 
 
-def _values(note: _Note, now: float) -> tuple[Any, ...]:
-    attempt = note.attempt or Attempt()
+def _tried(note: Note, now: float) -> tuple[Any, ...]:
+    attempt, ago_s = note.attempt, now - note.at
+    if attempt is None:
+        return None, ago_s, False, False, None, None, None, None
     return (
-        note.id,
-        note.token,
-        note.state,
-        note.delay_s,
-        now - note.at,
-        note.attempt is not None,
+        attempt.retry_after_s if note.state == "pending" else None,
+        ago_s,
+        True,
+        note.counts,
         attempt.status,
         attempt.latency_ms,
         _start(attempt.answer),

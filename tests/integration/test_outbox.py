@@ -415,6 +415,27 @@ class Script:
         return self.answers.pop(0) if self.answers else OK
 
 
+class Lends:
+    """A lender that lends nothing: for a stage that is handed its rows."""
+
+    closed = False
+
+    def record(self, *_: object, **__: object) -> None:
+        pass
+
+    def end_unknown(self, _: Notification) -> None:
+        pass
+
+    def early(self, _: Notification) -> bool:
+        return False
+
+    def end(self, *_: object) -> None:
+        pass
+
+    def bring_forward(self) -> None:
+        pass
+
+
 async def run_until_empty(store: Database, teller: Script) -> list[str]:
     queue, buried = OutboxQueue(store, CRM), []
 
@@ -475,10 +496,8 @@ async def test_a_restart_resumes_what_was_pending(
 
 
 async def test_once_the_queue_closes_no_new_attempt_begins() -> None:
-    class Closing:
-        closed = False
-
-        def record(self, *_: object) -> None:
+    class Closing(Lends):
+        def record(self, *_: object, **__: object) -> None:
             self.closed = True
 
     items = [Notification(n, "crm", str(n), "lane", b"", 0) for n in range(3)]
@@ -492,9 +511,7 @@ async def test_lanes_run_side_by_side_up_to_the_concurrency() -> None:
     destination = Destination(name="d", url="http://d.invalid/", concurrency=2)
     running, most = 0, 0
 
-    class Counting:
-        closed = False
-
+    class Counting(Lends):
         async def tell(self, _: Destination, __: Notification) -> Attempt:
             nonlocal running, most
             running += 1
@@ -503,9 +520,6 @@ async def test_lanes_run_side_by_side_up_to_the_concurrency() -> None:
                 await asyncio.sleep(0)
             running -= 1
             return Attempt(status=410)
-
-        def record(self, *_: object) -> None:
-            pass
 
     items = [Notification(n, "d", str(n), str(n % 4), b"", 0) for n in range(8)]
     both = Counting()

@@ -9,19 +9,28 @@
 -- still pending, never by a watermark: a number that commits late is just another row.
 -- A lane is looked up by open_lane, and by nothing that another index could serve.
 -- $1 destination, $2 limit, $3 token, $4 seconds on loan, $5 bytes: rows are lent until
--- their payloads come to that
+-- their payloads come to that; $6 seconds that a status waits for the next one (0: none)
 with
+quick as materialized (select set_config('synchronous_commit', 'off', true) as set),
 heads as materialized (
   select o.id, o.lane, o.next_attempt_at
   from router.outbox o
   where o.destination = $1 and o.state = 'pending' and o.next_attempt_at <= now()
-    and (o.lease_until is null or o.lease_until <= now())
+    and (o.lease_until is null or o.lease_until <= now()) and not o.begun
+    and ($6 = 0 or o.created_at <= now() - make_interval(secs => $6)
+         or substring(o.payload for 24) <> convert_to('{"type":"message.status"', 'UTF8'))
     and (o.lane = '' or not exists (
       select from router.outbox e
-      where e.open_lane = o.lane and e.destination is not distinct from $1 and e.id < o.id))
+      where e.open_lane = $1 || ' ' || o.lane and e.id < o.id))
   order by o.next_attempt_at, o.id
   limit $2
   for update of o skip locked
+),
+tails as materialized (
+  -- No lane's second is wanted where there are firsts enough.
+  select case when count(*) >= $2 then 1
+         else least($2, 4 * $2 / greatest(count(*), 1)) end as each
+  from heads
 ),
 picked as materialized (
   select s.id from (
@@ -31,15 +40,15 @@ picked as materialized (
   cross join lateral (
     select b.id, b.size, row_number() over (order by b.id) as place,
            bool_and(b.next_attempt_at <= now()
-                    and (b.lease_until is null or b.lease_until <= now()))
+                    and (b.lease_until is null or b.lease_until <= now()) and not b.begun)
              over (order by b.id) as due
     from (
-      select id, next_attempt_at, lease_until, octet_length(payload) as size
+      select id, next_attempt_at, lease_until, begun, octet_length(payload) as size
       from router.outbox
-      where open_lane = h.lane and destination is not distinct from $1 and id >= h.id
+      where open_lane = $1 || ' ' || h.lane and id >= h.id
         and id <= case h.lane when '' then h.id else 9223372036854775807 end
       order by id
-      limit $2
+      limit (select each from tails)
     ) b
   ) r
   where r.due
@@ -50,7 +59,7 @@ picked as materialized (
 )
 update router.outbox o
 set lease = $3, lease_until = now() + make_interval(secs => $4)
-from picked p
+from quick, picked p
 where o.id = p.id
   -- not "= 'pending'": that would invite a walk through the index of all pending rows
   and o.state not in ('done', 'dead', 'unknown')

@@ -16,7 +16,7 @@ blocked as materialized (
   ) o
   cross join lateral (
     select h.id, h.next_attempt_at from router.outbox h
-    where h.open_lane = o.lane and h.destination is not distinct from $1
+    where h.open_lane = $1 || ' ' || o.lane
     order by h.id
     limit 1
   ) head

@@ -4,21 +4,27 @@
 -- that comes late undoes what the next holder did, and writing the same notes once more,
 -- since nobody knows whether the first commit was heard, adds no attempt.
 -- Returns which were taken.
--- $1-$5 loans (id, token, state, seconds until the next attempt or null to keep the place,
--- seconds since they ended), $6 whether an attempt was made, $7-$10 the attempt (HTTP
--- status, milliseconds, start of the answer, error)
+--
+-- The disk is not waited for (`quick`), here and in a claim: what a crash of the server takes
+-- back is told once more under its webhook-id, and senders need the disk for their commits.
+-- $1 notes (router.note_row): delay_s is null to keep the place, floor_s what a Retry-After
+-- asked for, ago_s how long ago the loan ended; an attempt that was tried is kept, and counts
+-- against the schedule if it counts
 with
+quick as materialized (select set_config('synchronous_commit', 'off', true) as set),
 ended as (
   update router.outbox o set
     state = n.state,
-    attempts = o.attempts + n.tried::integer,
-    next_attempt_at = case when n.delay_s is null then o.next_attempt_at
-                      else now() + make_interval(secs => n.delay_s - n.ago_s) end,
+    attempts = o.attempts + n.counts::integer,
+    next_attempt_at = greatest(
+      case when n.delay_s is null then o.next_attempt_at
+           else now() + make_interval(secs => n.delay_s - n.ago_s) end,
+      now() + make_interval(secs => n.floor_s - n.ago_s)),
+    not_before = coalesce(now() + make_interval(secs => n.floor_s - n.ago_s), o.not_before),
+    begun = false,
     lease = null,
     lease_until = null
-  from unnest($1::bigint[], $2::bigint[], $3::text[], $4::float8[], $5::float8[],
-              $6::boolean[], $7::integer[], $8::integer[], $9::text[], $10::text[])
-       as n (id, token, state, delay_s, ago_s, tried, status, latency_ms, answer, error)
+  from quick, unnest($1::router.note_row[]) as n
   -- Nothing about state or destination: a plan made while the table was small would walk
   -- the index of the pending rows instead of going by id.
   where o.id = n.id and o.lease = n.token

@@ -1,0 +1,76 @@
+"""The outbox of WhatsApp replies: each is sent once, or nobody knows.
+
+A notification may be told twice, a reply may not: Graph has no key that would make it one. So
+a row is marked, and the mark is on disk, before its bytes may leave; a marked row is never
+lent again. What its sender left behind is of unknown outcome: its status, or a person, says
+what became of it.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from router import telemetry
+from router.errors import Transient
+from router.model import Notification, Sending
+from router.store.database import Row
+from router.store.outbox import Note, OutboxQueue, note_rows
+from router.store.sql_files import sql
+from router.whatsapp.storable import text
+
+UNCONFIRMED = "sin confirmar"  # mensajes.error_mensaje of an unknown outcome
+KEY = "psi_"  # before the id of the row in mensajes
+
+
+class ReplyQueue(OutboxQueue):
+    """What must still be said on WhatsApp."""
+
+    async def about_to_send(self, notification: Notification) -> None:
+        """Mark a row on loan as one that may have left.
+
+        Raises Transient where that cannot be written, or the row is not ours any more: then
+        nothing may leave.
+        """
+        lease = self._on_loan.get(id(notification))
+        if lease is None or not await self._database.fetch(
+            sql("replies_begin"), notification.id, lease.token
+        ):
+            raise Transient("the reply is not ours any more")
+
+    async def _settle(self, notes: Sequence[Note]) -> Sequence[Row]:
+        # The message's id and the end of its row: together, or a status finds no message.
+        async with self._database.transaction() as tx:
+            taken = await tx.fetch(sql("outbox_settle"), note_rows(notes))
+            if told := [row for note in notes if (row := _told(note))]:
+                await tx.fetch(sql("replies"), *map(list, zip(*told, strict=True)))
+        return taken
+
+    async def _idle(self) -> float:
+        lost = await self._database.fetch(sql("replies_lost"), self.destination.name)
+        if lost:
+            telemetry.event(
+                "replies_of_unknown_outcome", level=logging.WARNING, count=len(lost)
+            )
+        return await super()._idle()
+
+
+def _told(note: Note) -> tuple[Any, ...] | None:
+    # Row of mensajes, WhatsApp id, estado_envio, error.
+    attempt = note.attempt
+    row = UUID(note.key.removeprefix(KEY))
+    match note.state:
+        case "done" if isinstance(attempt, Sending):
+            return row, attempt.wamid or None, "sent", None
+        case "dead":
+            return row, None, "failed", _why(attempt)
+        case "unknown":
+            return row, None, None, UNCONFIRMED
+        case _:
+            return None
+
+
+def _why(attempt: object) -> str | None:
+    if not isinstance(attempt, Sending):
+        return None
+    return text(attempt.title or attempt.error or "") or None
