@@ -4,6 +4,8 @@ Contexts are left in reverse, after the last handler has returned: the pipeline 
 the client and the pool are still open.
 """
 
+import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -14,7 +16,12 @@ from aiohttp import web
 from router import __version__
 from router.config import Settings
 from router.destinations.client import WebhookClient
+from router.destinations.graph import GraphClient
 from router.health import Health
+from router.ops.admin import Handler, admins_only
+from router.ops.conversations import conversation
+from router.ops.lag import LoopLag
+from router.ops.metrics import metrics
 from router.pipeline import Pipeline
 from router.stages.ingress import MAX_BODY, Ingress
 from router.store.database import Database
@@ -26,17 +33,23 @@ WEBHOOK_PATHS = ("/webhook", "/webhook/whatsapp", "/api/router/whatsapp/webhook"
 
 @dataclass(slots=True)
 class Service:
-    """What the handlers share, and what whoever stops the process must reach."""
+    """What the handlers share, and what whoever stops the process must reach.
+
+    `chat` answers for the page /chat, once a command has put it there: `dev` does.
+    """
 
     settings: Settings
     commit: str
     health: Health = field(default_factory=Health)
     started: float = field(default_factory=time.monotonic)
+    lag: LoopLag = field(default_factory=LoopLag)
+    chat: Handler | None = None
 
 
 SERVICE = web.AppKey("SERVICE", Service)
 DATABASE = web.AppKey("DATABASE", Database)
 CLIENT = web.AppKey("CLIENT", WebhookClient)
+GRAPH = web.AppKey("GRAPH", GraphClient)
 PIPELINE = web.AppKey("PIPELINE", Pipeline)
 INGRESS = web.AppKey("INGRESS", Ingress)
 
@@ -50,19 +63,32 @@ async def database_context(app: web.Application) -> AsyncIterator[None]:
 
 
 async def client_context(app: web.Application) -> AsyncIterator[None]:
-    """Open the HTTP client that tells the destinations."""
+    """Open the HTTP clients that tell the destinations and send the replies."""
     settings = app[SERVICE].settings
-    async with WebhookClient(
-        signing_secrets=settings.signing_secrets, allow_private=settings.allow_private
-    ) as client:
-        app[CLIENT] = client
+    async with contextlib.AsyncExitStack() as stack:
+        app[CLIENT] = await stack.enter_async_context(
+            WebhookClient(
+                signing_secrets=settings.signing_secrets,
+                allow_private=settings.allow_private,
+            )
+        )
+        if settings.graph_token is not None:
+            app[GRAPH] = await stack.enter_async_context(
+                GraphClient(
+                    settings.graph_url,
+                    settings.graph_token,
+                    allow_private=settings.allow_private,
+                )
+            )
         yield
 
 
 async def pipeline_context(app: web.Application) -> AsyncIterator[None]:
     """Run the workers until the last handler has returned, then drain."""
     service, settings = app[SERVICE], app[SERVICE].settings
-    pipeline = Pipeline(settings, app[DATABASE], app[CLIENT], service.health)
+    pipeline = Pipeline(
+        settings, app[DATABASE], app[CLIENT], service.health, app.get(GRAPH)
+    )
     pulse = Pulse(app[DATABASE], settings.database_url, service.health)
     upkeep = Upkeep(app[DATABASE], retention_days=settings.retention_days)
     app[PIPELINE] = pipeline
@@ -70,6 +96,7 @@ async def pipeline_context(app: web.Application) -> AsyncIterator[None]:
     await pipeline.start()
     await pipeline.supervisor.start("pulse", pulse.run)
     await pipeline.supervisor.start("upkeep", upkeep.run)
+    await pipeline.supervisor.start("loop-lag", service.lag.run)
     yield
     await pipeline.drain()
 
@@ -98,10 +125,30 @@ async def health(request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     """200 when every promise can be kept now, else 503 with what is missing."""
-    missing = request.app[SERVICE].health.missing()
+    health = request.app[SERVICE].health
+    missing = health.missing()
     return web.json_response(
-        {"ready": not missing, "missing": missing}, status=503 if missing else 200
+        {"ready": not missing, "missing": missing, **health.detail()},
+        status=503 if missing else 200,
     )
+
+
+async def metrics_get(request: web.Request) -> web.Response:
+    """What is counted, and how the queues stand."""
+    return metrics(request.app[PIPELINE].queues, request.app[SERVICE].lag.worst_s)
+
+
+async def conversation_get(request: web.Request) -> web.Response:
+    """A person's contact, conversation and last messages."""
+    return await conversation(request.app[DATABASE], request.match_info["telefono"])
+
+
+async def chat(request: web.Request) -> web.StreamResponse:
+    """Answer as the page of `psi-router dev`; a service has none."""
+    answer = request.app[SERVICE].chat
+    if answer is None:
+        raise web.HTTPNotFound
+    return await answer(request)
 
 
 def make_app(settings: Settings, *, commit: str = "unknown") -> web.Application:
@@ -114,4 +161,8 @@ def make_app(settings: Settings, *, commit: str = "unknown") -> web.Application:
         app.router.add_post(path, webhook_post)
     app.router.add_get("/health", health)
     app.router.add_get("/ready", ready)
+    guarded = functools.partial(admins_only, settings.admin_token)
+    app.router.add_get("/metrics", guarded(metrics_get))
+    app.router.add_get("/api/conversations/{telefono}", guarded(conversation_get))
+    app.router.add_route("*", r"/chat{rest:(/[a-z.]+)?}", chat)
     return app

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from router.errors import ConfigError
@@ -27,22 +27,43 @@ RETRY_SCHEDULE_S: tuple[float, ...] = (
 )  # Svix's, 28 h in all
 AREAS = ("CRM", "ADMINISTRACION", "ALUMNOS", "COMUNIDAD", "VENTAS_1")
 ENTRANCES = ("WSP4", "ADMINISTRACION", "ALUMNOS", "COMUNIDAD", "VENTAS_1")
-EVENT_TYPES = frozenset({"message.received", "message.status"})
+EVENT_TYPES = frozenset({"message.received", "message.status", "conversation.derived"})
 
 # What a dead process held is tried again within 30 s: a lease has to outlive an attempt.
 LONGEST_ATTEMPT_S = 19.0
+LONGEST_WINDOW_S = 60.0  # of coalescing statuses
 ATTEMPT_TIME = f"seconds > 0 and at most {LONGEST_ATTEMPT_S:.0f}"
 NO_SECRETS: tuple[str, ...] = ()
+
+MenuWhenDerived = Literal["unassigned", "always", "never"]
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One WhatsApp number of ours. Without an id it answers for any number."""
+    """One WhatsApp number of ours. Without an id it answers for any number.
+
+    `menu` is the text of a menu file, PACKAGED for PSI's own, None for a silent line.
+    `area` is whose own line it is: people answer there, and no bot.
+    """
+
+    PACKAGED: ClassVar[str] = "psi"
 
     name: str
     phone_number_id: str | None = None
+    menu: str | None = PACKAGED
+    as_list: bool = False  # an interactive list where one fits, else numbered text
+    area: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bot:
+    """How the bot behaves at every line; see `router.conversation.decide.Policy`."""
+
+    menu_when_derived: MenuWhenDerived = "unassigned"
+    replies_a_minute: int = 12  # automatic ones, in one conversation
+    same_reply_s: float = 10.0  # within which a reply is not repeated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +79,8 @@ class Destination:
     events: frozenset[str] = frozenset()
     timeout_s: float = 10.0
     retry_schedule_s: tuple[float, ...] = RETRY_SCHEDULE_S
-    concurrency: int = 8
+    concurrency: int = 8  # at most; how many it really takes is found out
+    coalesce_statuses_s: float = 0.0  # within which a later status replaces an earlier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +96,7 @@ class Settings:
     graph_url: str = GRAPH_API_URL
     graph_token: str | None = field(default=None, repr=False)
     lines: tuple[Line, ...] = (Line(name="wsp4"),)
+    bot: Bot = Bot()
     destinations: tuple[Destination, ...] = ()
     signing_secrets: tuple[str, ...] = field(default=(), repr=False)
     admin_token: str | None = field(default=None, repr=False)
@@ -82,6 +105,7 @@ class Settings:
     queue_size: int = 2000
     ack_timeout_s: float = 8.0
     drain_timeout_s: float = 20.0
+    destination_timeout_s: float = 10.0
     stale_s: float = 900.0
     retention_days: int = 30
     loop: str = "uvloop"
@@ -142,7 +166,11 @@ def _from_environment(reader: _Reader) -> dict[str, Any]:
         "shared_secret": shared.encode() if shared else None,
         "host": reader.text("HOST", "127.0.0.1"),
         "port": reader.parsed("PORT", 3002, _port, "a port from 0 to 65535"),
-        "graph_url": reader.text("CLOUD_API_BASE_URL", GRAPH_API_URL),
+        "graph_url": _url(
+            reader,
+            "CLOUD_API_BASE_URL",
+            reader.text("CLOUD_API_BASE_URL", GRAPH_API_URL),
+        ),
         "graph_token": reader.text("CLOUD_API_TOKEN") or None,
         "signing_secrets": reader.parsed(
             "PSI_SIGNING_SECRET",
@@ -156,6 +184,9 @@ def _from_environment(reader: _Reader) -> dict[str, Any]:
         "queue_size": reader.parsed("PSI_QUEUE_SIZE", 2000, _count, "a number >= 1"),
         "ack_timeout_s": _seconds(reader, "PSI_ACK_TIMEOUT_S", 8.0),
         "drain_timeout_s": _seconds(reader, "PSI_DRAIN_TIMEOUT_S", 20.0),
+        "destination_timeout_s": reader.parsed(
+            "PSI_DESTINATION_TIMEOUT_S", 10.0, _attempt_time, ATTEMPT_TIME
+        ),
         "stale_s": _seconds(reader, "PSI_STALE_S", 900.0),
         "retention_days": reader.parsed(
             "PSI_RETENTION_DAYS", 30, _count, "a number of days >= 1"
@@ -204,12 +235,13 @@ def _from_file(reader: _Reader) -> dict[str, Any]:
     except (OSError, ValueError) as exc:
         reader.problems.append(f"PSI_CONFIG {path}: {exc}")
         table = {}
-    known = {"lines", "destinations"}
+    known = {"lines", "bot", "destinations"}
     reader.problems += [
         f"PSI_CONFIG: unknown key {k}" for k in sorted(table.keys() - known)
     ]
     return {
         "lines": _lines(reader, table),
+        "bot": _bot(reader, table.get("bot", {})),
         "destinations": _destinations(reader, table),
     }
 
@@ -220,18 +252,58 @@ def _lines(reader: _Reader, table: Mapping[str, Any]) -> tuple[Line, ...]:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             reader.problems.append("PSI_CONFIG: each of lines needs a name")
             continue
-        phone_number_id = entry.get("phone_number_id")
-        if phone_number_id is None and not lines:
-            phone_number_id = reader.text("CLOUD_API_PHONE_NUMBER_ID") or None
+        number = entry.get("phone_number_id")
+        if number is None and not lines:
+            number = reader.text("CLOUD_API_PHONE_NUMBER_ID") or None
         lines.append(
             Line(
                 name=entry["name"],
-                phone_number_id=None
-                if phone_number_id is None
-                else str(phone_number_id),
+                phone_number_id=None if number is None else str(number),
+                menu=_menu(reader, entry),
+                as_list=_menu_as(reader, entry) == "list",
+                area=str(entry["area"]) if entry.get("area") else None,
             )
         )
+        unknown = entry.keys() - OF_A_LINE
+        reader.problems += [
+            f"PSI_CONFIG: line {entry['name']}: unknown key {k}"
+            for k in sorted(unknown)
+        ]
     return tuple(lines)
+
+
+def _menu(reader: _Reader, entry: Mapping[str, Any]) -> str | None:
+    # An area's own line has people, so no menu unless it asks for one.
+    named = entry.get("menu", "" if entry.get("area") else Line.PACKAGED)
+    if named in {Line.PACKAGED, "", False}:
+        return named or None
+    try:
+        return Path(str(named)).read_text(encoding="utf-8")
+    except (OSError, ValueError) as exc:
+        reader.problems.append(f"PSI_CONFIG: line {entry['name']}: menu: {exc}")
+        return None
+
+
+def _menu_as(reader: _Reader, entry: Mapping[str, Any]) -> str:
+    form = str(entry.get("menu_as", "text"))
+    if form not in {"text", "list"}:
+        reader.problems.append(
+            f"PSI_CONFIG: line {entry['name']}: menu_as is {form!r}, expected text or list"
+        )
+    return form
+
+
+def _bot(reader: _Reader, table: Any) -> Bot:
+    if not isinstance(table, dict):
+        reader.problems.append("PSI_CONFIG: bot is no table")
+        return Bot()
+    own: dict[str, Any] = {}
+    for key, value in table.items():
+        try:
+            own[key] = OF_THE_BOT[key](value)
+        except (KeyError, TypeError, ValueError):
+            reader.problems.append(f"PSI_CONFIG: bot: {key} cannot be {value!r}")
+    return Bot(**own)
 
 
 def _destinations(reader: _Reader, table: Mapping[str, Any]) -> tuple[Destination, ...]:
@@ -264,14 +336,14 @@ def _from_table(
     try:
         name, events = str(entry["name"]), frozenset(entry["events"])
         url = reader.text(entry["url_env"]) if "url_env" in entry else entry["url"]
-        own = {k: entry[k] for k in ("timeout_s", "concurrency") if k in entry}
-        if "timeout_s" in own:
-            own["timeout_s"] = _attempt_time(str(own["timeout_s"]))
-        if "retry_schedule_s" in entry:
-            own["retry_schedule_s"] = tuple(map(float, entry["retry_schedule_s"]))
+        own = {k: parse(entry[k]) for k, parse in OWN_POLICY.items() if k in entry}
     except (KeyError, TypeError, ValueError) as exc:
         reader.problems.append(f"PSI_CONFIG: a destination is incomplete: {exc!r}")
         return []
+    reader.problems += [
+        f"PSI_CONFIG: destination {name}: unknown key {key}"
+        for key in sorted(entry.keys() - OWN_POLICY.keys() - OF_A_DESTINATION)
+    ]
     reader.problems += [
         f"PSI_CONFIG: destination {name}: unknown event {event}"
         for event in sorted(events - EVENT_TYPES)
@@ -350,6 +422,35 @@ def _refuse(raw: str) -> bool:
 
 def _schedule(raw: str) -> tuple[float, ...]:
     return tuple(_positive(part) for part in raw.split(","))
+
+
+def _window(seconds: Any) -> float:
+    if not 0 <= (value := float(seconds)) <= LONGEST_WINDOW_S:
+        raise ValueError(seconds)
+    return value
+
+
+def _when_derived(value: Any) -> MenuWhenDerived:
+    for word in get_args(MenuWhenDerived):
+        if value == word:
+            return word  # type: ignore[no-any-return]
+    raise ValueError(value)
+
+
+OF_A_LINE = frozenset({"name", "phone_number_id", "menu", "menu_as", "area"})
+OF_THE_BOT: Mapping[str, Callable[[Any], Any]] = {
+    "menu_when_derived": _when_derived,
+    "replies_a_minute": lambda value: _count(str(value)),
+    "same_reply_s": lambda value: _positive(str(value)),
+}
+# What a destination may have of its own, and how it is read from TOML.
+OF_A_DESTINATION = frozenset({"name", "events", "url", "url_env"})
+OWN_POLICY: Mapping[str, Callable[[Any], Any]] = {
+    "timeout_s": lambda value: _attempt_time(str(value)),
+    "retry_schedule_s": lambda value: tuple(_positive(str(part)) for part in value),
+    "concurrency": lambda value: _count(str(value)),
+    "coalesce_statuses_s": _window,
+}
 
 
 def _one_of(*allowed: str) -> Callable[[str], str]:

@@ -18,25 +18,33 @@ from dataclasses import dataclass
 from typing import Any
 
 from router import telemetry
-from router.config import Settings
+from router.config import Destination, Settings
+from router.destinations.circuit import BREAKER, Circuit, State
+from router.destinations.governor import Governor
+from router.destinations.graph import GraphClient, GraphTeller
 from router.errors import Transient
 from router.health import Health
 from router.model import Delivery, Received
 from router.queues.base import Queue
 from router.queues.memory import MemoryQueue, WhenFull
 from router.stages.base import Graveyard, Runner
+from router.stages.desk import WHATSAPP, Desk
 from router.stages.normalize import Normalize
 from router.stages.notify import Notify, Teller
-from router.stages.persist import Lines, Persist, Told
+from router.stages.persist import Persist
+from router.store.backlog import Backlog
 from router.store.database import Database
 from router.store.dead_letters import DeadLetters
 from router.store.ledger import Ledger
 from router.store.outbox import OutboxQueue
+from router.store.replies import ReplyQueue
 from router.supervisor import Supervisor
 
 INBOX_BYTES = 12 * 1024 * 1024  # a little more than ingress lets in
 EVENTS_BYTES = 4 * 1024 * 1024  # of bodies; as rows on their way they take ten times it
-BUSY = 8  # events on their way into the database; five hundred a second make about two
+BUSY = 24  # events on their way into the database: more only when it is behind
+READERS = 4  # of one destination: rows that hang hold up the batch of one of them
+REPLY_SCHEDULE_S = (1, 5, 30, 120, 600)  # an answer is worth little after an hour
 LEAST_S = 0.5  # for the drain, when the requests in flight took all the time
 
 
@@ -53,9 +61,14 @@ class Pipeline:
     """Everything between the inbox and the destinations."""
 
     def __init__(
-        self, settings: Settings, database: Database, teller: Teller, health: Health
+        self,
+        settings: Settings,
+        database: Database,
+        teller: Teller,
+        health: Health,
+        graph: GraphClient | None = None,
     ) -> None:
-        """Lay the queues and stages out; nothing runs yet."""
+        """Lay the queues and stages out; nothing runs yet. Replies go out by *graph*."""
         self._settings, self._health = settings, health
         self.supervisor = Supervisor(health)
         bury: Graveyard = DeadLetters(database).bury
@@ -72,39 +85,74 @@ class Pipeline:
         def busy() -> bool:
             return events.stats().unsettled > BUSY
 
-        self.outboxes = [OutboxQueue(database, d, busy) for d in settings.destinations]
-        told = Told(settings.destinations, Lines(settings.lines))
-        ledger = Ledger(
-            database,
-            line=told.lines.name_of,
-            tell=told.of_message,
-            tell_status=told.of_status,
-        )
-        persist = Persist(ledger, told.lines, self._wake)
+        circuits = [self._circuit(d) for d in settings.destinations]
+        self.outboxes: list[OutboxQueue] = [
+            OutboxQueue(database, d, busy, circuit)
+            for d, circuit in zip(settings.destinations, circuits, strict=True)
+        ]
+        desk = Desk(settings)
+        ledger = Ledger(database, desk)
+        persist = Persist(ledger, desk.lines.notice_unknown, self._wake)
         self._front = (
             Link(
                 "normalize", self.inbox, Runner(Normalize(), self.inbox, events, bury)
             ),
             Link("persist", events, Runner(persist, events, None, bury)),
         )
+        stages = [
+            Notify(outbox.destination, teller, outbox, circuit)
+            for outbox, circuit in zip(self.outboxes, circuits, strict=True)
+        ]
+        if graph is not None:
+            stages.append(self._replies(settings, database, graph))
         self._back = tuple(
-            Link(
-                f"notify:{outbox.destination.name}",
-                outbox,
-                Runner(Notify(outbox.destination, teller, outbox), outbox, None, bury),
-            )
-            for outbox in self.outboxes
+            Link(name, outbox, Runner(notify, outbox, None, bury))
+            for outbox, notify in zip(self.outboxes, stages, strict=True)
+            for name in _readers(outbox.destination)
         )
+        self._backlog = Backlog(
+            database, [outbox.destination.name for outbox in self.outboxes]
+        )
+
+    def _replies(
+        self, settings: Settings, database: Database, graph: GraphClient
+    ) -> Notify:
+        whatsapp = Destination(
+            name=WHATSAPP,
+            url=settings.graph_url,
+            timeout_s=settings.destination_timeout_s,
+            retry_schedule_s=REPLY_SCHEDULE_S,
+        )
+        circuit = self._circuit(whatsapp)
+        outbox = ReplyQueue(database, whatsapp, gate=circuit)
+        self.outboxes.append(outbox)
+        teller = GraphTeller(graph, Governor(), about_to_send=outbox.about_to_send)
+        return Notify(whatsapp, teller, outbox, circuit)
+
+    def _circuit(self, destination: Destination) -> Circuit:
+        gauge = BREAKER.labels(destination.name)
+
+        def changed(state: State) -> None:
+            gauge.set(state)
+            self._health.destinations[destination.name] = state.name.lower()
+            telemetry.event(
+                "circuit", destination=destination.name, state=state.name.lower()
+            )
+
+        gauge.set(State.CLOSED)
+        self._health.destinations[destination.name] = State.CLOSED.name.lower()
+        return Circuit(destination.concurrency, changed=changed)
 
     @property
     def queues(self) -> Sequence[Queue[Any]]:
         """Every queue, front to back."""
-        return [link.source for link in (*self._front, *self._back)]
+        return [*(link.source for link in self._front), *self.outboxes]
 
     async def start(self) -> None:
         """Start a worker for each stage, the last ones first."""
         for link in (*reversed(self._back), *reversed(self._front)):
             await self.supervisor.start(link.name, link.runner.run)
+        await self.supervisor.start("backlog", self._backlog.run)
 
     async def drain(self) -> int:
         """Stop in order; return how many items were left unsettled in memory."""
@@ -118,8 +166,8 @@ class Pipeline:
                 for link in self._front:
                     await link.source.close()
                     await self.supervisor.finished(link.name)
-                for link in self._back:
-                    await link.source.close()
+                for outbox in self.outboxes:
+                    await outbox.close()
                 for link in self._back:
                     await self.supervisor.finished(link.name)
         except TimeoutError:
@@ -147,3 +195,9 @@ class Pipeline:
         for outbox in self.outboxes:
             if outbox.destination.name in destinations:
                 outbox.wake()
+
+
+def _readers(destination: Destination) -> list[str]:
+    count = min(READERS, destination.concurrency)
+    others = [f"notify:{destination.name}:{n}" for n in range(2, count + 1)]
+    return [f"notify:{destination.name}", *others]

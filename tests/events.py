@@ -2,10 +2,16 @@
 
 import itertools
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from router.conversation.decide import Decision
+from router.conversation.state import Conversation as State
 from router.model import Content, Delivery, Door, Event, Person, Received, Status
+from router.store.batch import Said, Written
+from router.store.keys import digest
+from router.store.rows import OutboxRow
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 _numbers = itertools.count(1)
@@ -84,3 +90,32 @@ def text_message(who: str, wamid: str, text: str = "Hola") -> dict[str, Any]:
         "type": "text",
         "text": {"body": text},
     }
+
+
+class SilentDesk:
+    """A desk whose bot says nothing, and where *told* hears of each message."""
+
+    def __init__(self, *told: str, status: str | None = None) -> None:
+        self._told, self._status = told, status
+
+    def line_of(self, phone_number_id: str | None) -> str:
+        return "wsp4"
+
+    def decide(self, event: Event, before: State, now: datetime) -> Decision:
+        return Decision(conversation=before)
+
+    def tell(self, new: Written) -> list[OutboxRow]:
+        key, lane = digest(new.event.key).hex(), str(new.conversation.id)
+        return [OutboxRow(name, key, lane, b"{}") for name in self._told]
+
+    def tell_status(self, event: Event) -> list[OutboxRow]:
+        return [OutboxRow(self._status, event.key, "", b"{}")] if self._status else []
+
+    def send(self, said: Said) -> OutboxRow | None:
+        return None
+
+    def inbox_of(self, area: str) -> str | None:
+        return None
+
+    def priority_of(self, event: Event, texts: Iterable[str]) -> str:
+        return "normal"

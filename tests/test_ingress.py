@@ -14,7 +14,8 @@ from router.health import Health
 from router.model import Delivery, Door
 from router.queues.base import Tally
 from router.queues.memory import MemoryQueue, WhenFull
-from router.stages.ingress import MAX_BODY, Ingress, Room
+from router.stages.ingress import MAX_BODY, Ingress
+from router.stages.rooms import Room
 from router.whatsapp.signature import sign
 
 OLD, NEW, SHARED = b"old-secret", b"new-secret", b"shared-secret"

@@ -200,11 +200,9 @@ class Runner(Generic[I, O]):
                 await self.sink.put(passed.item, lane=passed.lane, size=passed.size)
             lease.ack()
             return
-        join = _Join(lease, len(items))
-        for passed in items:
-            await self.sink.put(
-                passed.item, lane=passed.lane, size=passed.size, settled=join
-            )
+        join = lease.ack if len(items) == 1 else _Join(lease, len(items))
+        for item, lane, size in items:
+            await self.sink.put(item, lane=lane, size=size, settled=join)
 
     async def _durably(self, lease: Lease[I], reason: str) -> None:
         attempt = 0

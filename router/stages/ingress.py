@@ -9,10 +9,9 @@ import asyncio
 import functools
 import hmac
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import NamedTuple
 
 import orjson
 from aiohttp import web
@@ -23,6 +22,7 @@ from router.errors import QueueClosed, QueueFull, Refused, Transient
 from router.health import Health
 from router.model import Delivery, Door
 from router.queues.base import Queue, Tally
+from router.stages.rooms import Borrowed, Room, Waiting
 from router.whatsapp.signature import signature_of, verify
 
 MAX_BODY = 4 * 1024 * 1024  # Meta sends up to 3 MB
@@ -32,99 +32,34 @@ ROOM_BYTES = MAX_BODY  # larger ones one at a time: as rows they take ten times 
 BODY_S = 10.0  # for the whole body: nothing else cuts off a sender that drips
 PATIENCE_S = 2.0  # how long the database may be away before we refuse at once
 RETRY_AFTER_S = 5
-SWEEP_S = 0.1  # between looks at who has waited too long
+TOO_BUSY = 503
 MAX_CHALLENGE = 2048  # characters; Meta sends ten digits
 
 SIGNATURE = "X-Hub-Signature-256"
 SECRET = "X-Webhook-Secret"  # noqa: S105 -- the name of a header
 
 
-class Room:
-    """Bytes that may be in memory, lent first come, first served."""
+class Head(NamedTuple):
+    """What the head of a request says that decides whether its body is read."""
 
-    def __init__(self, size: int) -> None:
-        """Lend at most *size* bytes at once."""
-        self._free = size
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-
-    def take_now(self, count: int) -> bool:
-        """Take *count* bytes if they are free and nobody waits; return whether."""
-        if self._waiting or count > self._free:
-            return False
-        self._free -= count
-        return True
-
-    async def take(self, count: int) -> None:
-        """Wait until *count* bytes are free, and take them."""
-        if self.take_now(count):
-            return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append((count, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give(count)  # our turn came while we were leaving
-            raise
-
-    def give(self, count: int) -> None:
-        """Give *count* bytes back."""
-        self._free += count
-        while self._waiting:
-            wanted, turn = self._waiting[0]
-            if turn.done():
-                self._waiting.popleft()
-                continue
-            if wanted > self._free:
-                return
-            self._waiting.popleft()
-            self._free -= wanted
-            turn.set_result(None)
+    size: int | None  # Content-Length, in bytes
+    signatures: Sequence[str] = ()  # every X-Hub-Signature-256
+    secrets: Sequence[str] = ()  # every X-Webhook-Secret
+    encoded: bool = False  # there is a Content-Encoding
 
 
-class Waiting:
-    """The requests that wait for their commit, none of them for too long.
+class Answer(NamedTuple):
+    """What a request is answered: JSON, whatever the status."""
 
-    One timer for all of them: a time-out of its own costs a request as much as its HMAC.
-    """
+    status: int
+    body: bytes
 
-    def __init__(self, timeout_s: float, clock: Callable[[], float]) -> None:
-        """Let nobody wait for longer than *timeout_s*, give or take SWEEP_S."""
-        self._timeout_s, self._clock = timeout_s, clock
-        self._until: dict[asyncio.Future[Tally], float] = {}
-        self._timer: asyncio.TimerHandle | None = None
 
-    async def result(self, outcome: asyncio.Future[Tally], since: float) -> Tally:
-        """Wait for *outcome*; raise Transient when the request began too long ago."""
-        self._until[outcome] = since + self._timeout_s
-        if self._timer is None:
-            self._arm()
-        try:
-            return await outcome
-        finally:
-            del self._until[outcome]
-
-    def give_up(self) -> None:
-        """Tell everybody to come again now."""
-        self._refuse(float("inf"), "stopping")
-
-    def _arm(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
-
-    def _sweep(self) -> None:
-        self._timer = None
-        if self._until:
-            self._refuse(self._clock(), "not durable in time")
-            self._arm()
-
-    def _refuse(self, now: float, reason: str) -> None:
-        for outcome, until in self._until.items():
-            if until <= now and not outcome.done():
-                outcome.set_exception(Transient(reason))
+Read = Callable[[], Awaitable[bytes]]
 
 
 class Ingress:
-    """The two handlers that Meta, n8n and the CRM talk to."""
+    """What Meta, n8n and the CRM talk to, by whatever reads their HTTP."""
 
     def __init__(
         self,
@@ -141,6 +76,12 @@ class Ingress:
         self._inbox, self._health, self.clock = inbox, health, clock
         self._small, self._large = Room(SMALL_ROOM_BYTES), Room(ROOM_BYTES)
         self._waiting = Waiting(settings.ack_timeout_s, clock)
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether whoever comes again should come to the next process."""
+        return self._health.stopping
 
     def give_up_waiting(self) -> None:
         """Answer 503 to every request that still waits for its commit."""
@@ -160,69 +101,83 @@ class Ingress:
         return web.Response(text=challenge, content_type="text/plain", headers=plain)
 
     async def receive(self, request: web.Request) -> web.Response:
-        """Take one body, and answer when it is durable or refused."""
-        door = "none"
-        try:
-            found, response = await self._receive(request)
-            door = found.value
-        except Refused as exc:
-            response = _answer({"success": False, "error": str(exc)}, exc.status)
-        except (QueueFull, QueueClosed, Transient, TimeoutError) as exc:
-            response = _answer({"success": False, "error": str(exc) or "too busy"}, 503)
+        """Take one body from aiohttp, and answer when it is durable or refused."""
+        headers = request.headers
+        head = Head(
+            request.content_length,
+            headers.getall(SIGNATURE, ()),
+            headers.getall(SECRET, ()),
+            "Content-Encoding" in headers,
+        )
+        answer = await self.take(head, functools.partial(_read, request))
+        response = web.Response(
+            body=answer.body, status=answer.status, content_type="application/json"
+        )
+        if answer.status == TOO_BUSY:
             response.headers["Retry-After"] = str(RETRY_AFTER_S)
-        if self._health.stopping:
-            response.force_close()  # whoever comes again, comes to the next process
-        telemetry.delivery(door, response.status)
+        if self.stopping:
+            response.force_close()
         return response
 
-    async def _receive(self, request: web.Request) -> tuple[Door, web.Response]:
-        started = self.clock()
-        self._refuse_early(request)
-        size = request.content_length
-        borrowed = await self._borrow(MAX_BODY if size is None else size)
+    async def take(self, head: Head, body: bytes | Read) -> Answer:
+        """Take one body, and return when it is durable or refused.
+
+        *body* is read only when there is room for it; or it is here already.
+        """
+        door = "none"
         try:
-            body = await _read(request)
-            door = self._door(request, body)
+            found, answer = await self._take(head, body)
+            door = found.value
+        except Refused as exc:
+            answer = _refusal(exc.status, str(exc))
+        except (QueueFull, QueueClosed, Transient, TimeoutError) as exc:
+            answer = _refusal(TOO_BUSY, str(exc) or "too busy")
+        telemetry.delivery(door, answer.status)
+        return answer
+
+    async def _take(self, head: Head, body: bytes | Read) -> tuple[Door, Answer]:
+        started = self.clock()
+        self._refuse_early(head, started)
+        borrowed = await self._borrow(MAX_BODY if head.size is None else head.size)
+        try:
+            if not isinstance(body, bytes):
+                body = await body()
+            door = self._door(head, body)
             delivery = Delivery(body=body, door=door, received_at=datetime.now(UTC))
             if self._inbox.durable:
                 await self._inbox.put(delivery, size=len(body))
-                return door, _answer({"success": True, "queued": 1}, 200)
+                return door, QUEUED
             tally = await self._durable(delivery, borrowed, started)
         finally:
             borrowed.abandon()
         telemetry.ACK_SECONDS.observe(self.clock() - started)
-        return door, _done(tally)
+        return door, _done(*tally)
 
-    def _refuse_early(self, request: web.Request) -> None:
-        if "Content-Encoding" in request.headers:
+    def _refuse_early(self, head: Head, now: float) -> None:
+        if head.encoded:
             raise Refused("no Content-Encoding is accepted", status=415)
-        if (request.content_length or 0) > MAX_BODY:
+        if (head.size or 0) > MAX_BODY:
             raise Refused(f"a body is at most {MAX_BODY} bytes", status=413)
-        self._knock(request)
-        if self._health.store_down_for(self.clock()) > PATIENCE_S:
+        # What can be told before the body is read: who has no key is lent no room.
+        if head.signatures:
+            signature_of(head.signatures)
+        else:
+            self._check_secret(head.secrets)
+        if self._health.store_down_for(now) > PATIENCE_S:
             raise Transient("the database is away")
 
-    def _knock(self, request: web.Request) -> None:
-        # What can be told before the body is read: who has no key is lent no room.
-        signatures = request.headers.getall(SIGNATURE, ())
-        if signatures:
-            signature_of(signatures)
-        else:
-            self._check_secret(request.headers.getall(SECRET, ()))
-
-    async def _borrow(self, size: int) -> "_Borrowed":
+    async def _borrow(self, size: int) -> Borrowed:
         # Two rooms: nobody who announces large bodies and sends none keeps a message out.
         room = self._small if size <= SMALL_BYTES else self._large
         if not room.take_now(size):
             async with asyncio.timeout(self._timeout_s):
                 await room.take(size)
-        return _Borrowed(room, size)
+        return Borrowed(room, size)
 
-    def _door(self, request: web.Request, body: bytes) -> Door:
-        signatures = request.headers.getall(SIGNATURE, ())
-        if not signatures:
+    def _door(self, head: Head, body: bytes) -> Door:
+        if not head.signatures:
             return Door.SECRET  # checked before the body was read
-        verify(body, signatures, self._app_secrets)  # it is there, so it decides alone
+        verify(body, head.signatures, self._app_secrets)  # it decides alone
         return Door.META
 
     def _check_secret(self, given: Sequence[str]) -> None:
@@ -233,9 +188,9 @@ class Ingress:
             raise Refused("wrong secret", status=401)
 
     async def _durable(
-        self, delivery: Delivery, borrowed: "_Borrowed", started: float
+        self, delivery: Delivery, borrowed: Borrowed, started: float
     ) -> Tally:
-        outcome: asyncio.Future[Tally] = asyncio.get_running_loop().create_future()
+        outcome: asyncio.Future[Tally] = self._loop.create_future()
 
         def settled(tally: Tally) -> None:
             borrowed.settle()
@@ -245,27 +200,6 @@ class Ingress:
         await self._inbox.put(delivery, size=len(delivery.body), settled=settled)
         borrowed.handed_over = True
         return await self._waiting.result(outcome, started)
-
-
-class _Borrowed:
-    """Room for one body: given back once, and while the pipeline has it, not before."""
-
-    __slots__ = ("_count", "_held", "_room", "handed_over")
-
-    def __init__(self, room: Room, count: int) -> None:
-        self._room, self._count = room, count
-        self._held, self.handed_over = True, False
-
-    def settle(self) -> None:
-        """Give it back: the delivery is settled."""
-        if self._held:
-            self._held = False
-            self._room.give(self._count)
-
-    def abandon(self) -> None:
-        """Give it back if the pipeline never got the delivery."""
-        if not self.handed_over:
-            self.settle()
 
 
 async def _read(request: web.Request) -> bytes:
@@ -281,15 +215,13 @@ async def _read(request: web.Request) -> bytes:
 
 
 @functools.lru_cache(maxsize=64)
-def _written(stored: int, buried: int) -> bytes:
-    return orjson.dumps({"success": True, "processed": stored, "failed": buried})
+def _done(stored: int, buried: int) -> Answer:
+    value = {"success": True, "processed": stored, "failed": buried}
+    return Answer(200, orjson.dumps(value))
 
 
-def _done(tally: Tally) -> web.Response:
-    return web.Response(body=_written(*tally), content_type="application/json")
+def _refusal(status: int, why: str) -> Answer:
+    return Answer(status, orjson.dumps({"success": False, "error": why}))
 
 
-def _answer(value: dict[str, Any], status: int) -> web.Response:
-    return web.Response(
-        body=orjson.dumps(value), status=status, content_type="application/json"
-    )
+QUEUED = Answer(200, orjson.dumps({"success": True, "queued": 1}))

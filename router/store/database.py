@@ -35,6 +35,8 @@ SESSION = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_sort": "off",
+    # Without it a statement is planned anew each time, once a table has been analysed.
+    "plan_cache_mode": "force_generic_plan",
 }
 BEGIN_POOLED = ";\n".join(
     ["begin", *(f"set local {name} = '{value}'" for name, value in SESSION.items())]

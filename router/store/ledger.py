@@ -1,65 +1,50 @@
 """What a batch of events becomes, in one transaction.
 
-Round trips of a batch, whatever its size: lookup and record, which is a transaction by itself.
-Where there is more to write they become one transaction: begin, commit, and one trip each
-for new people, an opened conversation (two: a lock, and the lookup again), statuses, notices,
-and the states that waited for an echo.
+Round trips of a batch, whatever its size:
+  one     record.sql, a transaction by itself, when everybody is remembered (recall.py)
+  two     lookup.sql before it, when somebody is not
+  more    begin and commit around them, and one trip each for new people, an opened
+          conversation (a lock, and the lookup again), and states that waited for an echo
+  once for a thousand bodies, their numbers
 
-Messages are told apart without locks: `lookup` finds what is stored, and `record` claims the
-rest. A claim that another writer holds makes us wait for its commit and start over, and then
-the lookup finds the message. See docs/decisions/0003-dedupe.md.
+Messages are told apart without locks: what is stored is looked for, and record.sql claims the
+rest. Where another writer holds a claim, or changed a conversation, nothing is written and we
+start over with a closer look. See docs/decisions/0003-dedupe.md.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Protocol
-from uuid import UUID
 
-import orjson
-
-from router.model import Content, Delivery, Event, Received
+from router.conversation.decide import Decision
+from router.conversation.state import Conversation as State
+from router.model import Event, Received, Reply
+from router.store import rows
+from router.store.batch import Batch, Message, Said, Written, incoming, when
 from router.store.database import Database, Row, Transaction
+from router.store.derivations import TICKET, derived, hand_over, number_tickets
 from router.store.failures import Raced
 from router.store.keys import digest, lock_key, row_id
-from router.store.people import (
-    Alias,
-    Conversation,
-    Directory,
-    aliases_of,
-    columns,
-    short,
-    telefono_of,
-)
+from router.store.people import Alias, Directory, columns, short, telefono_of
+from router.store.recall import Recall
+from router.store.rows import OutboxRow
 from router.store.sql_files import sql
-from router.store.statuses import progress
-from router.whatsapp.storable import json_text, text
+from router.store.statuses import States, with_reports
 
-PREVIEW = 500  # characters of conversaciones.ultimo_mensaje
-RACES_LOST = 3  # in a row, before the batch is taken for the culprit
-EARLIEST = datetime(2009, 1, 1, tzinfo=UTC)  # WhatsApp's first year
-AHEAD = timedelta(hours=1)  # a clock may be wrong; a message of next year is
+NUMBERS = 1000  # of deliveries at once, as the sequence in 0002_router_tables.sql says
 
 
-class OutboxRow(NamedTuple):
-    """Something to tell: written with the message, sent later."""
+class Look(enum.Enum):
+    """How closely to look before writing."""
 
-    destination: str
-    key: str
-    lane: str
-    payload: bytes
+    RECALL = enum.auto()  # what we remember
+    LOOK_UP = enum.auto()  # what the tables say
+    HOLD = enum.auto()  # what they say while nobody else may write it
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A message that is stored now and was not before."""
-
-    event: Event
-    content: Content
-    conversation: Conversation
-    delivery: Delivery
-    at: datetime
+LOOKS = (Look.RECALL, Look.LOOK_UP, Look.HOLD, Look.HOLD, Look.HOLD)
 
 
 class Fetches(Protocol):
@@ -76,56 +61,56 @@ class Outcome(NamedTuple):
     told: set[str]  # the destinations that got outbox rows
 
 
-Line = Callable[[str | None], str]
-Tell = Callable[[Written], Iterable[OutboxRow]]
-TellStatus = Callable[[Event], Iterable[OutboxRow]]
+class Desk(Protocol):
+    """Who knows what a message means: the bot, and who must be told of what."""
+
+    def line_of(self, phone_number_id: str | None) -> str:
+        """Return the name of the line that a message came in by."""
+
+    def decide(self, event: Event, before: State, now: datetime) -> Decision:
+        """Return what follows from an inbound message in a conversation."""
+
+    def tell(self, new: Written) -> Iterable[OutboxRow]:
+        """Return what a new message owes to whom."""
+
+    def tell_status(self, event: Event) -> Iterable[OutboxRow]:
+        """Return what a status owes to whom."""
+
+    def send(self, said: Said) -> OutboxRow | None:
+        """Return the row by which a reply goes out; None where it cannot."""
+
+    def inbox_of(self, area: str) -> str | None:
+        """Return the name of the destination that hears of an area's derivations."""
+
+    def priority_of(self, event: Event, texts: Iterable[str]) -> str:
+        """Return how urgent a ticket is, by what the person wrote."""
 
 
-@dataclass(slots=True)
-class _Batch:
-    """The events of a batch, sorted by what they become."""
+class Numbers:
+    """Numbers of deliveries, a thousand at a time: in memory one knows its own number."""
 
-    messages: list[tuple[Received, Event, Content]] = field(default_factory=list)
-    statuses: dict[bytes, tuple[Received, Event]] = field(default_factory=dict)
-    notices: dict[str, tuple[Received, Event]] = field(default_factory=dict)
-    bodies: dict[int, Delivery] = field(default_factory=dict)  # to be archived
-    numbers: dict[int, int] = field(default_factory=dict)  # of bodies, by id()
+    def __init__(self, database: Database) -> None:
+        """Draw from *database*."""
+        self._database = database
+        self._free = range(0)
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether messages and bodies are all there is: one statement writes them."""
-        return not (self.statuses or self.notices)
-
-    @classmethod
-    def of(cls, received: Sequence[Received]) -> "_Batch":
-        batch, seen = cls(), set[str]()
-        for item in received:
-            if item.delivery.id is None:
-                batch.bodies[id(item.delivery)] = item.delivery
-            if item.event is not None:
-                batch._sort(item, item.event, seen)
-        return batch
-
-    def _sort(self, item: Received, event: Event, seen: set[str]) -> None:
-        if event.status is not None:
-            self.statuses.setdefault(digest(event.key), (item, event))
-            return
-        if event.content is None or not event.kind.startswith("message."):
-            self.notices.setdefault(_notice_key(event), (item, event))
-        if event.content is not None and (wamid := text(event.key)) not in seen:
-            seen.add(wamid)
-            self.messages.append((item, event, event.content))
+    async def number(self, batch: Batch) -> None:
+        """Give each body of *batch* that has none its number."""
+        for key in batch.bodies:
+            if not self._free:
+                (row,) = await self._database.fetch(sql("numbers"))
+                self._free = range(row["first"], row["first"] + NUMBERS)
+            batch.numbers[key], self._free = self._free[0], self._free[1:]
 
 
 class Ledger:
     """Writes events as rows: each once, all of a batch or nothing."""
 
-    def __init__(
-        self, database: Database, *, line: Line, tell: Tell, tell_status: TellStatus
-    ) -> None:
-        """Name lines with *line*; put what *tell* returns into the outbox."""
-        self._database = database
-        self._line, self._tell, self._tell_status = line, tell, tell_status
+    def __init__(self, database: Database, desk: Desk) -> None:
+        """Ask *desk* what each message means."""
+        self._database, self._desk = database, desk
+        self._recall = Recall()
+        self._numbers = Numbers(database)
 
     async def write(self, received: Sequence[Received]) -> Outcome:
         """Commit *received*; return the messages that are new, and who must be told.
@@ -133,12 +118,14 @@ class Ledger:
         Raises Transient when the database must be waited for, Poison when something in
         the batch can never be stored. Either way nothing of it is.
         """
-        batch = _Batch.of(received)
-        for lost in range(RACES_LOST + 1):
+        batch = Batch.of(received)
+        await self._numbers.number(batch)
+        for look in LOOKS:
             try:
-                outcome = await self._write(batch, careful=lost > 0)
-            except Raced:
-                if lost == RACES_LOST:
+                outcome = await self._write(batch, look)
+            except BaseException as exc:
+                self._recall.forget(batch)
+                if not isinstance(exc, Raced) or look is LOOKS[-1]:
                     raise
             else:
                 for key, delivery in batch.bodies.items():
@@ -146,81 +133,161 @@ class Ledger:
                 return outcome
         raise AssertionError  # the loop returns or raises
 
-    async def _write(self, batch: _Batch, *, careful: bool) -> Outcome:
-        directory = await self._look_up(self._database, batch)
+    async def _write(self, batch: Batch, look: Look) -> Outcome:
+        remembered = self._recall.directory(batch) if look is Look.RECALL else None
+        directory = remembered or await self._look_up(self._database, batch)
         written = self._place(batch, directory)
-        if directory.knows_everybody and batch.is_plain and not careful:
-            return await self._finish(self._database, batch, directory, written)
-        async with self._database.transaction() as tx:
-            if careful:
-                await _forget_the_deleted(tx, written)
-            if directory.unopened or careful:
-                await tx.fetch(sql("lock"), directory.locks())
-                directory = await self._look_up(tx, batch)
-                written = self._place(batch, directory)
-            await _add_people(tx, directory)
-            fresh = await _write_statuses(tx, batch)
-            await _write_notices(tx, batch)
-            return await self._finish(tx, batch, directory, written, fresh)
+        if look is not Look.HOLD and _is_plain(batch, directory, written):
+            work = _Work(batch, directory, written, looked_up=not remembered)
+            outcome = await self._record(self._database, work)
+        else:
+            async with self._database.transaction() as tx:
+                if directory.unopened or look is Look.HOLD:
+                    directory = await self._look_closer(tx, batch, directory, look)
+                    written, remembered = self._place(batch, directory), None
+                await _add_people(tx, directory)
+                work = _Work(batch, directory, written, looked_up=not remembered)
+                outcome = await self._record_with_derivations(tx, work)
+        self._recall.remember(batch, directory)
+        return outcome
 
-    async def _finish(
-        self,
-        tx: Fetches,
-        batch: _Batch,
-        directory: Directory,
-        written: list[Written],
-        statuses: Sequence[Event] = (),
-    ) -> Outcome:
-        batch.numbers = dict(zip(batch.bodies, directory.delivery_ids, strict=True))
-        told = [row for new in written for row in self._tell(new)]
-        told += [row for event in statuses for row in self._tell_status(event)]
-        await _record(tx, batch, directory, written, told)
-        return Outcome(written, {row.destination for row in told})
+    async def _look_closer(
+        self, tx: Transaction, batch: Batch, directory: Directory, look: Look
+    ) -> Directory:
+        if look is Look.HOLD:
+            await _forget_the_deleted(tx, batch)
+        if locks := directory.locks():
+            await tx.fetch(sql("lock"), locks)
+        directory = await self._look_up(tx, batch)
+        if look is Look.HOLD:
+            await tx.fetch(sql("hold"), directory.conversation_ids())
+            directory = await self._look_up(tx, batch)
+        return directory
 
-    async def _look_up(self, tx: Fetches, batch: _Batch) -> Directory:
+    async def _look_up(self, tx: Fetches, batch: Batch) -> Directory:
         aliases: set[Alias] = set()
-        telefonos, groups, ids = set[str](), set[str](), set[str]()
-        for _, event, _ in batch.messages:
-            ids.add(text(event.key))
-            if event.group_id:
-                groups.add(short(event.group_id))
+        telefonos, groups = set[str](), set[str]()
+        for message in batch.messages:
+            if message.event.group_id:
+                groups.add(short(message.event.group_id))
             else:
-                aliases.update(aliases_of(event.scope, event.person))
-                telefonos.add(telefono_of(event.person))
-        rows = await tx.fetch(
+                aliases.update(message.aliases)
+                telefonos.add(telefono_of(message.event.person))
+        found = await tx.fetch(
             sql("lookup"),
-            len(batch.bodies),
-            list(ids),
+            [message.wamid for message in batch.messages],
             *columns(list(aliases), 3),
             list(telefonos),
             list(groups),
         )
-        return Directory.from_rows(rows)
+        return Directory.from_rows(found)
 
-    def _place(self, batch: _Batch, directory: Directory) -> list[Written]:
+    def _place(self, batch: Batch, directory: Directory) -> list[Written]:
+        now = datetime.now(UTC)
         return [
-            Written(
-                event,
-                content,
-                directory.conversation_of(event, self._line(event.phone_number_id)),
-                item.delivery,
-                when(event, item.delivery),
-            )
-            for item, event, content in batch.messages
-            if text(event.key) not in directory.known_messages
+            self._decided(message, directory, now)
+            for message in batch.messages
+            if message.wamid not in directory.known_messages
         ]
 
+    def _decided(
+        self, message: Message, directory: Directory, now: datetime
+    ) -> Written:
+        event, content, delivery, wamid, aliases = message
+        line = self._desk.line_of(event.phone_number_id)
+        conversation = directory.conversation_of(event, aliases, line)
+        before, decision = conversation.state, None
+        if incoming(event):
+            decision = self._desk.decide(event, before, now)
+            conversation.state = decision.conversation
+        at = when(event, delivery)
+        return Written(
+            event, content, conversation, delivery, at, wamid, before, decision
+        )
 
-def when(event: Event, delivery: Delivery) -> datetime:
-    """Return Meta's time where it can be true, else the time of receipt."""
-    at = event.timestamp
-    if at is None or not EARLIEST <= at <= delivery.received_at + AHEAD:
-        return delivery.received_at
-    return at
+    async def _record_with_derivations(self, tx: Transaction, work: "_Work") -> Outcome:
+        work.states = await _states_that_waited(tx, work.batch, work.written)
+        if not derived(work.written):
+            return await self._record(tx, work)
+        fresh = await number_tickets(tx, work.written, datetime.now(UTC))
+        for new, _ in derived(work.written):
+            after = new.conversation.state
+            new.conversation.state = replace(after, ultima_derivacion=new.ticket)
+        outcome = await self._record(tx, work)
+        await hand_over(tx, work.written, fresh, self._desk)
+        return outcome
+
+    async def _record(self, tx: Fetches, work: "_Work") -> Outcome:
+        batch, written = work.batch, work.written
+        said, told = self._replies(written)
+        told += [row for new in written for row in self._desk.tell(new)]
+        told += [
+            row._replace(status=key)
+            for key, (event, _) in batch.statuses.items()
+            for row in self._desk.tell_status(event)
+        ]
+        arguments = rows.arguments(
+            batch,
+            work.directory,
+            written,
+            said,
+            work.states,
+            told,
+            looked_up=work.looked_up,
+        )
+        (recorded,) = await tx.fetch(sql("record"), *arguments)
+        for new in written:
+            new.conversation.version = recorded["version"]
+        return Outcome(written, {row.destination for row in told})
+
+    def _replies(
+        self, written: Sequence[Written]
+    ) -> tuple[list[Said], list[OutboxRow]]:
+        said: list[Said] = []
+        told: list[OutboxRow] = []
+        now = datetime.now(UTC)
+        for new in written:
+            for reply in replies_of(new):
+                # In the order in which they are said, also where a clock is coarse.
+                at = now + len(said) * timedelta(microseconds=1)
+                line = Said(row_id(), new, reply, at, sent=False)
+                if row := self._desk.send(line):
+                    told.append(row)
+                    line = line._replace(sent=True)
+                said.append(line)
+        return said, told
 
 
-async def _forget_the_deleted(tx: Transaction, written: Sequence[Written]) -> None:
-    wamids = [text(new.event.key) for new in written]
+@dataclass(slots=True)
+class _Work:
+    """A batch on its way into the tables."""
+
+    batch: Batch
+    directory: Directory
+    written: list[Written]
+    looked_up: bool
+    states: States = field(default_factory=dict)
+
+
+def _is_plain(batch: Batch, directory: Directory, written: Sequence[Written]) -> bool:
+    # One statement is enough.
+    simple = directory.knows_everybody and not batch.has_outgoing
+    return simple and not derived(written)
+
+
+def replies_of(new: Written) -> Sequence[Reply]:
+    """Return what is said after a message, the ticket's number filled in."""
+    if new.decision is None:
+        return ()
+    derivation = new.decision.derivation
+    if derivation is None or new.ticket is None:
+        return new.decision.replies
+    confirmed = derivation.confirmation.replace(TICKET, new.ticket)
+    return (*new.decision.replies, Reply(text=confirmed))
+
+
+async def _forget_the_deleted(tx: Transaction, batch: Batch) -> None:
+    wamids = [message.wamid for message in batch.messages]
     await tx.fetch(sql("lock"), sorted(map(lock_key, wamids)))
     await tx.fetch(sql("forget"), [digest(wamid) for wamid in wamids], wamids)
 
@@ -235,147 +302,14 @@ async def _add_people(tx: Transaction, directory: Directory) -> None:
         raise Raced("another writer met the same person")
 
 
-async def _write_statuses(tx: Transaction, batch: _Batch) -> list[Event]:
-    if not batch.statuses:
-        return []
-    rows = [
-        (
-            key,
-            _text(event.phone_number_id),
-            _text(status.message_id),
-            text(status.type),
-            _text(status.status),
-            _text(status.participant),
-            event.timestamp,
-            json_text(event.item),
-            item.delivery.received_at,
-            *progress(status),
-            _text(status.error),
-        )
-        for key, (item, event) in batch.statuses.items()
-        if (status := event.status)
-    ]
-    kept = await tx.fetch(sql("statuses"), *columns(rows, 12))
-    return [batch.statuses[row["key"]][1] for row in kept]
-
-
-async def _write_notices(tx: Transaction, batch: _Batch) -> None:
-    if not batch.notices:
-        return
-    rows = [
-        (key, text(event.kind), json_text(event.item), item.delivery.received_at)
-        for key, (item, event) in batch.notices.items()
-    ]
-    await tx.fetch(sql("notices"), *columns(rows, 4))
-
-
-async def _record(
-    tx: Fetches,
-    batch: _Batch,
-    directory: Directory,
-    written: Sequence[Written],
-    told: Sequence[OutboxRow],
-) -> None:
-    bodies = [
-        (batch.numbers[key], delivery.received_at, delivery.door.value, delivery.body)
-        for key, delivery in batch.bodies.items()
-    ]
-    claims = sorted(digest(text(new.event.key)) for new in written)
-    opened, touched = _conversations(directory, written)
-    states = await _states_that_waited(tx, written)
-    messages = [_message_row(new, states, batch.numbers) for new in written]
-    message_columns = list(columns(messages, 15))
-    await tx.fetch(
-        sql("record"),
-        *columns(bodies, 4),
-        *columns([row[:7] for row in opened], 7),
-        *columns(touched, 4),
-        claims,
-        *message_columns[:14],
-        *columns(told, 4),
-        len(claims),
-        [estado for *_, estado in opened],
-        message_columns[14],
-    )
-
-
-def _conversations(
-    directory: Directory, written: Sequence[Written]
-) -> tuple[list[tuple[object, ...]], list[tuple[object, ...]]]:
-    by_id: dict[UUID, tuple[str, datetime, datetime | None]] = {}
-    for new in written:
-        key = new.conversation.id
-        preview, ts, inbound = by_id.get(key, ("", EARLIEST, None))
-        if new.at >= ts:
-            preview, ts = text(new.content.text)[:PREVIEW], new.at
-        if _incoming(new.event):
-            inbound = new.at if inbound is None else max(inbound, new.at)
-        by_id[key] = (preview, ts, inbound)
-    wrote = Counter(n.conversation.id for n in written if _incoming(n.event))
-    opened: list[tuple[object, ...]] = [
-        (c.id, c.contacto_id, c.telefono, c.line, *by_id[c.id], _estado(wrote[c.id]))
-        for c in directory.opened
-    ]
-    fresh = {c.id for c in directory.opened}
-    touched: list[tuple[object, ...]] = [
-        (key, *by_id[key]) for key in sorted(by_id) if key not in fresh
-    ]
-    return opened, touched
-
-
-def _estado(messages: int) -> str:
-    # As if each had come in a batch of its own: the second one makes it active.
-    return "activa" if messages > 1 else "nueva"
-
-
 async def _states_that_waited(
-    tx: Fetches, written: Sequence[Written]
-) -> dict[str, tuple[str, str | None]]:
-    outgoing = [text(new.event.key) for new in written if not _incoming(new.event)]
+    tx: Fetches, batch: Batch, written: Sequence[Written]
+) -> States:
+    outgoing = [new.wamid for new in written if not incoming(new.event)]
     if not outgoing:
         return {}
-    rows = await tx.fetch(sql("statuses_waiting"), outgoing)
-    return {row["wamid"]: (row["status"], row["error"]) for row in rows}
-
-
-def _message_row(
-    new: Written, states: dict[str, tuple[str, str | None]], numbers: dict[int, int]
-) -> tuple[object, ...]:
-    event, content, media = new.event, new.content, new.content.media
-    wamid, incoming = text(event.key), _incoming(event)
-    state, error = (None, None) if incoming else states.get(wamid, ("sent", None))
-    delivery = new.delivery.id or numbers.get(id(new.delivery), 0)
-    return (
-        row_id(),
-        new.conversation.id,
-        text(content.text),
-        content.tipo,
-        "entrante" if incoming else "saliente",
-        "contact" if incoming else "agent",
-        _text(event.person.name) if incoming else None,
-        new.at,
-        wamid,
-        _text(content.quoted_id),
-        _text(media.mime_type) if media else None,
-        _text(media.filename) if media else None,
-        state,
-        _metadata(event, delivery),
-        _text(error),
-    )
-
-
-def _metadata(event: Event, delivery: int) -> str:
-    head = orjson.dumps({"kind": event.kind, "delivery": delivery}).decode()
-    return f'{head[:-1]},"item":{json_text(event.item)}}}'
-
-
-def _incoming(event: Event) -> bool:
-    return event.kind.startswith("message.")
-
-
-def _notice_key(event: Event) -> str:
-    return digest(f"{event.kind.partition('.')[0]}|{event.key}").hex()
-
-
-def _text(value: str | None) -> str | None:
-    return None if value is None else text(value)
+    found = await tx.fetch(sql("statuses_waiting"), outgoing)
+    states: States = {row["wamid"]: (row["status"], row["error"]) for row in found}
+    # Some may have come together with their message.
+    reports = [event.status for event, _ in batch.statuses.values() if event.status]
+    return with_reports(states, reports, set(outgoing))

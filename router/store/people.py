@@ -9,6 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+import orjson
+
+from router.conversation.state import MAIN_AREA, Memory
+from router.conversation.state import Conversation as State
 from router.model import Event, Person
 from router.store.database import Row
 from router.store.keys import digest, lock_key, row_id
@@ -19,6 +23,7 @@ PARKING = "sin-identificar"  # telefono of the contact that stands for the namel
 LONGEST_NAME = 500  # characters; WhatsApp's own have at most 135
 
 Alias = tuple[str, str, str]  # scope, kind, value
+BEGINNING = State(first=True)
 
 
 @dataclass(slots=True)
@@ -38,9 +43,8 @@ class Conversation:
     id: UUID
     contacto_id: UUID | None  # None: of a group
     telefono: str
-    area: str = "PSI Principal"
-    estado: str = "nueva"
-    router_estado: str = "principal"
+    version: int | None = None  # xmin of the row; None: it is to be
+    state: State = BEGINNING
     line: str | None = None  # of one to be: the line it begins on
 
 
@@ -71,15 +75,14 @@ class Directory:
     """What the database knows of the people of one batch, and what must be added."""
 
     known_messages: set[str] = field(default_factory=set)
-    delivery_ids: list[int] = field(default_factory=list)
     new_contacts: list[Contact] = field(default_factory=list)
     new_aliases: dict[Alias, UUID] = field(default_factory=dict)
     names: dict[UUID, str] = field(default_factory=dict)
     opened: list[Conversation] = field(default_factory=list)
     unopened: set[str] = field(default_factory=set)  # what to lock before opening
-    _by_alias: dict[Alias, Contact] = field(default_factory=dict)
+    by_alias: dict[Alias, Contact] = field(default_factory=dict)
+    groups: dict[str, Conversation] = field(default_factory=dict)
     _by_telefono: dict[str, Contact] = field(default_factory=dict)
-    _groups: dict[str, Conversation] = field(default_factory=dict)
     _contacts: dict[UUID, Contact] = field(default_factory=dict)
 
     @classmethod
@@ -92,16 +95,14 @@ class Directory:
 
     def _read(self, row: Row) -> None:
         what, value = row["what"], row["value"]
-        if what == "delivery":
-            self.delivery_ids.append(int(value))
-        elif what == "message":
+        if what == "message":
             self.known_messages.add(value)
         elif what == "group":
-            self._groups[value] = _conversation(row, value)
+            self.groups[value] = _conversation(row, value)
         elif what == "telefono":
             self._by_telefono[value] = self._contact(row)
         else:
-            self._by_alias[row["scope"], what, value] = self._contact(row)
+            self.by_alias[row["scope"], what, value] = self._contact(row)
 
     def _contact(self, row: Row) -> Contact:
         contact = self._contacts.get(row["contacto_id"])
@@ -112,11 +113,13 @@ class Directory:
             self._contacts[contact.id] = contact
         return contact
 
-    def conversation_of(self, event: Event, line: str) -> Conversation:
+    def conversation_of(
+        self, event: Event, aliases: Sequence[Alias], line: str
+    ) -> Conversation:
         """Return the open conversation that *event* belongs to, opening one on *line*."""
         if event.group_id:
             return self._of_group(short(event.group_id), line)
-        contact = self._contact_of(event)
+        contact = self._contact_of(event.person, aliases)
         if contact.conversation is None:
             contact.conversation = Conversation(
                 id=row_id(),
@@ -130,19 +133,17 @@ class Directory:
         return contact.conversation
 
     def _of_group(self, group: str, line: str) -> Conversation:
-        if group not in self._groups:
-            self._groups[group] = Conversation(
+        if group not in self.groups:
+            self.groups[group] = Conversation(
                 id=row_id(), contacto_id=None, telefono=group, line=line
             )
-            self.opened.append(self._groups[group])
+            self.opened.append(self.groups[group])
             self.unopened.add(group)
-        return self._groups[group]
+        return self.groups[group]
 
-    def _contact_of(self, event: Event) -> Contact:
-        person = event.person
-        aliases = aliases_of(event.scope, person)
+    def _contact_of(self, person: Person, aliases: Sequence[Alias]) -> Contact:
         contact = next(
-            (c for alias in aliases if (c := self._by_alias.get(alias))), None
+            (c for alias in aliases if (c := self.by_alias.get(alias))), None
         ) or self._by_telefono.get(telefono_of(person))
         if contact is None:
             contact = Contact(row_id(), telefono_of(person), _name(person))
@@ -151,8 +152,8 @@ class Directory:
         elif contact.nombre is None and (name := _name(person)):
             contact.nombre = self.names[contact.id] = name
         for alias in aliases:
-            if alias not in self._by_alias:
-                self._by_alias[alias] = contact
+            if alias not in self.by_alias:
+                self.by_alias[alias] = contact
                 self.new_aliases[alias] = contact.id
         return contact
 
@@ -173,6 +174,12 @@ class Directory:
             list(self.names),
             list(self.names.values()),
         )
+
+    def conversation_ids(self) -> list[UUID]:
+        """Return the conversations that were found, in the order to lock them."""
+        found = [c.conversation for c in self._contacts.values()]
+        found += self.groups.values()
+        return sorted(c.id for c in found if c and c.version is not None)
 
     def locks(self) -> list[int]:
         """Return the advisory locks to take before opening conversations, in order."""
@@ -197,7 +204,23 @@ def _conversation(row: Row, telefono: str) -> Conversation:
         id=row["conversacion_id"],
         contacto_id=row["contacto_id"],
         telefono=telefono,
-        area=row["area"],
-        estado=row["estado"],
-        router_estado=row["router_estado"],
+        version=row["version"],
+        state=_state(row),
+    )
+
+
+def _state(row: Row) -> State:
+    bot = orjson.loads(row["bot"] or b"null")
+    return State(
+        router_estado=row["router_estado"] or "principal",
+        submenu_actual=row["submenu_actual"],
+        subetiqueta=row["subetiqueta"],
+        area=row["area"] or MAIN_AREA,
+        estado=row["estado"] or "nueva",
+        ultima_derivacion=row["ultima_derivacion"],
+        asignado_a=row["asignado_a"],
+        inbox_fijo=row["inbox_fijo"],
+        desconectado=row["desconectado"],
+        first=bot is None and row["estado"] == "nueva",
+        memory=Memory.from_json(bot),
     )

@@ -12,14 +12,8 @@ from router.errors import Poison
 from router.model import Content, Media
 from router.store import database as database_module
 from router.store.database import Database
-from router.store.keys import digest
-from router.store.ledger import Ledger, OutboxRow, Written
-from tests.events import NOW, message, received, status
-
-
-def tell(new: Written) -> list[OutboxRow]:
-    lane = str(new.conversation.id)
-    return [OutboxRow("crm", digest(new.event.key).hex(), lane, b"{}")]
+from router.store.ledger import Ledger
+from tests.events import NOW, SilentDesk, message, received, status
 
 
 @pytest.fixture
@@ -32,7 +26,7 @@ async def store(database: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def ledger(store: Database) -> Ledger:
-    return Ledger(store, line=lambda _: "wsp4", tell=tell, tell_status=lambda _: ())
+    return Ledger(store, SilentDesk("crm"))
 
 
 async def count(store: Database, table: str) -> int:
@@ -234,6 +228,50 @@ async def test_statuses_move_a_message_forward_only(
     assert await count(store, "router.statuses") == 4
 
 
+async def test_a_status_is_told_once_however_often_it_comes(store: Database) -> None:
+    ledger = Ledger(store, SilentDesk(status="crm"))
+    await ledger.write(received(status("wamid.out", "sent")))
+    await ledger.write(
+        received(status("wamid.out", "sent"), status("wamid.out", "read"))
+    )
+    keys = await store.fetch("select key from router.outbox order by id")
+    assert [row["key"].split("|")[1] for row in keys] == ["sent", "read"]
+
+
+async def test_an_echo_and_its_status_in_one_body(
+    store: Database, ledger: Ledger
+) -> None:
+    echo = message(wamid="wamid.out", kind="echo.text")
+    await ledger.write(received(status("wamid.out", "delivered"), echo))
+    row = await the_row(store, "select estado_envio from mensajes")
+    assert row["estado_envio"] == "delivered"
+
+
+async def test_what_the_crm_changed_meanwhile_is_seen(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message()))
+    await store.execute(
+        "update conversaciones set estado = 'esperando', area = 'Ventas'"
+    )
+    (new,), _ = await ledger.write(received(message()))
+    assert (new.before.area, new.before.estado) == ("Ventas", "esperando")
+    await store.execute("update conversaciones set estado = 'cerrada'")
+    await ledger.write(received(message(), message("5491100000002")))
+    assert await count(store, "conversaciones") == 3
+    assert await count(store, "mensajes") == 4
+
+
+async def test_a_contact_that_the_crm_removed_is_made_anew(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message()))
+    await store.execute("delete from conversaciones")
+    await store.execute("delete from contactos")
+    await ledger.write(received(message()))
+    assert (await count(store, "contactos"), await count(store, "mensajes")) == (1, 1)
+
+
 async def test_a_status_waits_for_its_message(store: Database, ledger: Ledger) -> None:
     await ledger.write(received(status("wamid.out", "delivered")))
     await ledger.write(received(message(wamid="wamid.out", kind="echo.text")))
@@ -312,7 +350,11 @@ async def test_a_batch_costs_the_same_few_round_trips_whatever_its_size(
 
         monkeypatch.setattr(connection, verb, counted)
     await ledger.write(received(*(message(who) for who in people)))
-    assert len(trips) == 2  # lookup, record
+    assert len(trips) == 1  # record: everybody is remembered
+    trips.clear()
+    stranger = Ledger(store, SilentDesk("crm"))
+    await stranger.write(received(*(message(who) for who in people)))
+    assert len(trips) == 3  # numbers, once in a thousand bodies; lookup, record
 
 
 async def test_time_ordered_row_ids_keep_the_order_of_arrival(

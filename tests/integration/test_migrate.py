@@ -76,7 +76,7 @@ async def test_an_index_that_a_failed_run_left_invalid_is_built_again(
         name,
     )
     await ask(
-        empty_database, "delete from router.migrations where name like '%indexes'"
+        empty_database, "delete from router.migrations where name = '0003_indexes'"
     )
     assert await migrate(empty_database) == ["0003_indexes"]
     (row,) = await ask(

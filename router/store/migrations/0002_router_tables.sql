@@ -2,7 +2,8 @@
 -- columns marked "internal" are not.
 
 create table router.deliveries (           -- every authenticated body
-  id           bigint generated always as identity primary key,
+  -- Each process takes a thousand numbers at once and hands them out by itself.
+  id           bigint generated always as identity (increment by 1000) primary key,
   received_at  timestamptz not null,
   door         text not null,              -- meta, secret
   body         bytea not null
@@ -91,3 +92,22 @@ create table router.identities (           -- aliases of a contact
   primary key (scope, kind, value)
 );
 create index identities_contacto_id on router.identities (contacto_id);
+
+-- The rows of a batch as parameters (sql/record.sql): one array of rows a table costs the
+-- driver a fifth of an array a column.
+create type router.body_row as (id bigint, received_at timestamptz, door text, body bytea);
+create type router.conversation_row as (
+  id uuid, version xid, contacto_id uuid, telefono text, linea text,
+  area text, estado text, router_estado text, submenu_actual text, subetiqueta text,
+  ultima_derivacion text, derived_at timestamptz, unassigned boolean, metadata jsonb,
+  preview text, ts timestamptz, inbound timestamptz);
+create type router.message_row as (
+  id uuid, conversacion_id uuid, mensaje text, tipo text, direccion text, remitente_tipo text,
+  remitente_nombre text, ts timestamptz, whatsapp_message_id text, whatsapp_context_id text,
+  media_type text, media_filename text, estado_envio text, error text, metadata jsonb);
+create type router.status_row as (
+  key bytea, phone_number_id text, wamid text, type text, status text, participant text,
+  ts timestamptz, payload jsonb, received_at timestamptz, state text, rank integer, error text);
+create type router.notice_row as (key text, kind text, payload jsonb, received_at timestamptz);
+create type router.outbox_row as (
+  destination text, key text, lane text, payload bytea, status bytea);

@@ -1,63 +1,98 @@
--- Bodies, conversations, messages and what must be told of them: one statement, so that a
--- batch costs the same few round trips whatever its size.
--- Fails when it wins fewer claims than it asked for: another writer has one of the messages.
--- $1-$4 bodies (id, received_at, door, body)
--- $5-$11 new conversations (id, contacto_id, telefono, linea_origen, preview, ts, inbound ts),
--- $36 their estado
--- $12-$15 touched conversations (id, preview, ts, inbound ts)
--- $16 claims (key)
--- $17-$30 and $37 messages; $31-$34 outbox (destination, key, lane, payload); $35 how many claims
+-- What a batch comes to, in one statement: for people who are known it is the whole
+-- transaction, and the one round trip.
+--
+-- It takes itself back (division by zero) when what it was computed from is not true any more:
+-- somebody changed one of the conversations, or has one of the messages.
+-- $1 bodies; $2 new conversations; $3 known ones, at the version they were read in;
+-- $4 claims (keys of the messages); $5 messages; $6 ids of messages that nobody looked up;
+-- $7 statuses; $8 notices; $9 what must be told, some of it only if its status is new;
+-- $10 how many claims, $11 how many known conversations
 with
 archived as (
   insert into router.deliveries (id, received_at, door, body)
   overriding system value
-  select * from unnest($1::bigint[], $2::timestamptz[], $3::text[], $4::bytea[])
+  select * from unnest($1::router.body_row[])
 ),
 opened as (
-  insert into conversaciones (id, contacto_id, telefono, linea_origen, ultimo_mensaje,
-                              ts_ultimo_mensaje, ventana_24h_fin, estado)
-  select id, contacto_id, telefono, linea, preview, ts, inbound + interval '24 hours', estado
-  from unnest($5::uuid[], $6::uuid[], $7::text[], $8::text[], $9::text[],
-              $10::timestamptz[], $11::timestamptz[], $36::text[])
-       as c (id, contacto_id, telefono, linea, preview, ts, inbound, estado)
+  insert into conversaciones (id, contacto_id, telefono, linea_origen, area, estado,
+    router_estado, submenu_actual, subetiqueta, ultima_derivacion, ts_ultima_derivacion,
+    metadata, ultimo_mensaje, ts_ultimo_mensaje, ventana_24h_fin)
+  select id, contacto_id, telefono, linea, area, estado, router_estado, submenu_actual,
+    subetiqueta, ultima_derivacion, derived_at, coalesce(metadata, '{}'), preview, ts,
+    inbound + interval '24 hours'
+  from unnest($2::router.conversation_row[])
 ),
 touched as (
+  -- In the order of their ids, and so locked in one order by every writer.
   update conversaciones v set
+    area = t.area,
+    estado = t.estado,
+    router_estado = t.router_estado,
+    submenu_actual = t.submenu_actual,
+    subetiqueta = t.subetiqueta,
+    ultima_derivacion = t.ultima_derivacion,
+    ts_ultima_derivacion = coalesce(t.derived_at, v.ts_ultima_derivacion),
+    asignado_a = case when t.unassigned then null else v.asignado_a end,
+    metadata = case when t.metadata is null then v.metadata
+               else coalesce(v.metadata, '{}') || t.metadata end,
     ultimo_mensaje = case when t.ts >= coalesce(v.ts_ultimo_mensaje, '-infinity')
                           then t.preview else v.ultimo_mensaje end,
     ts_ultimo_mensaje = greatest(v.ts_ultimo_mensaje, t.ts),
     ventana_24h_fin = greatest(v.ventana_24h_fin, t.inbound + interval '24 hours'),
-    estado = case when v.estado = 'nueva' and t.inbound is not null
-                  then 'activa' else v.estado end,
     updated_at = now()
-  from (select t.* from unnest($12::uuid[], $13::text[], $14::timestamptz[],
-                               $15::timestamptz[]) as t (id, preview, ts, inbound)
-        -- locked in one order by every writer, so that two never wait for each other
-        join lateral (select from conversaciones l where l.id = t.id
-                      for no key update) l on true) t
-  where v.id = t.id
+  from unnest($3::router.conversation_row[]) as t
+  where v.id = t.id and v.xmin = t.version
+  returning 1
 ),
 claimed as (
-  insert into router.claims (key) select * from unnest($16::bytea[]) as k order by k
+  insert into router.claims (key) select * from unnest($4::bytea[])
   on conflict do nothing returning 1
 ),
 written as (
   insert into mensajes (id, conversacion_id, mensaje, tipo, direccion, remitente_tipo,
     remitente_nombre, timestamp, whatsapp_message_id, whatsapp_context_id, media_type,
-    media_filename, estado_envio, metadata, error_mensaje)
-  select id, conversacion_id, mensaje, tipo, direccion, remitente_tipo, remitente_nombre,
-    ts, whatsapp_message_id, whatsapp_context_id, media_type, media_filename,
-    estado_envio, metadata::jsonb, error_mensaje
-  from unnest($17::uuid[], $18::uuid[], $19::text[], $20::text[], $21::text[], $22::text[],
-              $23::text[], $24::timestamptz[], $25::text[], $26::text[], $27::text[],
-              $28::text[], $29::text[], $30::text[], $37::text[])
-       as m (id, conversacion_id, mensaje, tipo, direccion, remitente_tipo,
-             remitente_nombre, ts, whatsapp_message_id, whatsapp_context_id, media_type,
-             media_filename, estado_envio, metadata, error_mensaje)
+    media_filename, estado_envio, error_mensaje, metadata)
+  select * from unnest($5::router.message_row[])
+),
+report as (select * from unnest($7::router.status_row[])),
+kept as (
+  -- Every report is kept once; one that was known moves nothing.
+  insert into router.statuses (key, phone_number_id, wamid, type, status, participant, ts,
+                               payload, received_at)
+  select key, phone_number_id, wamid, type, status, participant, ts, payload, received_at
+  from report
+  on conflict do nothing returning key
+),
+furthest as (
+  select distinct on (r.wamid) r.wamid, r.state, r.rank, r.error
+  from report r join kept on kept.key = r.key
+  where r.rank > 0 and r.wamid is not null
+  order by r.wamid, r.rank desc
+),
+moved as (
+  -- A message's own state moves by rank, never back; `failed` is the last word.
+  update mensajes m set estado_envio = f.state,
+    error_mensaje = coalesce(f.error, m.error_mensaje)
+  from furthest f
+  where m.whatsapp_message_id = f.wamid and m.direccion <> 'entrante'
+    and f.rank > case coalesce(m.estado_envio, '')
+      when 'sent' then 1 when 'delivered' then 2 when 'read' then 3 when 'failed' then 9
+      else 0 end
+),
+noticed as (
+  insert into router.notices (key, kind, payload, received_at)
+  select * from unnest($8::router.notice_row[])
+  on conflict do nothing
 ),
 told as (
   insert into router.outbox (destination, key, lane, payload, next_attempt_at, state)
-  select *, now(), 'pending'
-  from unnest($31::text[], $32::text[], $33::text[], $34::bytea[])
+  select destination, key, lane, payload, now(), 'pending'
+  from unnest($9::router.outbox_row[]) as o
+  where o.status is null or o.status in (select key from kept)
 )
-select 1 / (count(*) = $35::int)::int as won from claimed
+select 1 / (
+  (select count(*) from claimed) = $10::int
+  and (select count(*) from touched) = $11::int
+  and not exists (select from unnest($6::text[]) as i (id)
+                  join mensajes m on m.whatsapp_message_id = i.id)
+)::int as won, pg_current_xact_id()::xid as version

@@ -1,0 +1,12 @@
+-- What the menu needs: a counter of tickets for each year, which goes on where the CRM's own
+-- tickets ended.
+
+create table router.ticket_counters (
+  year  integer primary key,
+  last  integer not null
+);
+insert into router.ticket_counters (year, last)
+select substring(ticket_id from 5 for 4)::integer, max(substring(ticket_id from 10)::integer)
+from tickets
+where ticket_id ~ '^PSI-[0-9]{4}-[0-9]{6}$'
+group by 1;

@@ -1,0 +1,101 @@
+"""Who wrote lately: what was read of them, and as which version.
+
+Nothing here is believed. A row computed from it says which version of the conversation it was
+computed from, and record.sql takes itself back where that is not the present one any more; so
+a steady conversation costs one round trip, and a changed one two more.
+"""
+
+from typing import Generic, TypeVar
+
+from router.store.batch import Batch, Message
+from router.store.people import Alias, Contact, Conversation, Directory, short
+
+MOST = 10_000  # people, and messages, of each of two generations
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Generations(Generic[K, V]):
+    """A mapping that forgets what has not been asked for lately, a generation at a time."""
+
+    def __init__(self, most: int) -> None:
+        """Hold between *most* and twice as many."""
+        self._most = most
+        self._young: dict[K, V] = {}
+        self._old: dict[K, V] = {}
+
+    def get(self, key: K) -> V | None:
+        """Return what was put, if it is still known."""
+        found = self._young.get(key)
+        if found is None and (found := self._old.get(key)) is not None:
+            self.put(key, found)
+        return found
+
+    def put(self, key: K, value: V) -> None:
+        """Remember *value*."""
+        if len(self._young) >= self._most:
+            self._old, self._young = self._young, {}
+        self._young[key] = value
+
+    def drop(self, key: K) -> None:
+        """Forget *key*."""
+        self._young.pop(key, None)
+        self._old.pop(key, None)
+
+
+class Recall:
+    """The memory of one ledger."""
+
+    def __init__(self, most: int = MOST) -> None:
+        """Remember about *most* people and as many messages."""
+        self._people: Generations[Alias, Contact] = Generations(most)
+        self._groups: Generations[str, Conversation] = Generations(most)
+        self._messages: Generations[str, bool] = Generations(most)
+
+    def directory(self, batch: Batch) -> Directory | None:
+        """Return who wrote the messages of *batch*; None if it has to be looked up."""
+        directory = Directory()
+        for message in batch.messages:
+            if self._messages.get(message.wamid):
+                return None  # perhaps it is here already
+            if not self._recalls(message, directory):
+                return None
+        return directory
+
+    def _recalls(self, message: Message, directory: Directory) -> bool:
+        if message.event.group_id:
+            group = short(message.event.group_id)
+            conversation = self._groups.get(group)
+            if conversation is None:
+                return False
+            directory.groups[group] = conversation
+            return True
+        return self._recalls_person(message, directory)
+
+    def _recalls_person(self, message: Message, directory: Directory) -> bool:
+        first: Contact | None = None
+        for alias in message.aliases:
+            contact = self._people.get(alias)
+            if contact is None or contact is not (first := first or contact):
+                return False
+            directory.by_alias[alias] = contact
+        return first is not None and bool(first.nombre or not message.event.person.name)
+
+    def remember(self, batch: Batch, directory: Directory) -> None:
+        """Remember what was committed."""
+        for alias, contact in directory.by_alias.items():
+            if contact.conversation is not None:
+                self._people.put(alias, contact)
+        for group, conversation in directory.groups.items():
+            self._groups.put(group, conversation)
+        for message in batch.messages:
+            self._messages.put(message.wamid, True)
+
+    def forget(self, batch: Batch) -> None:
+        """Forget who wrote the messages of *batch*."""
+        for message in batch.messages:
+            for alias in message.aliases:
+                self._people.drop(alias)
+            if message.event.group_id:
+                self._groups.drop(short(message.event.group_id))

@@ -1,0 +1,222 @@
+"""What a batch comes to, as the rows that record.sql takes.
+
+Each row is a tuple in the order of its type in migrations/0002_router_tables.sql.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from router.conversation.state import OPEN
+from router.conversation.state import Conversation as State
+from router.model import Delivery, Event
+from router.store.batch import EARLIEST, Batch, Said, Written, incoming
+from router.store.keys import digest, row_id
+from router.store.people import Conversation, Directory
+from router.store.statuses import States, progress
+from router.whatsapp.storable import json_text, text
+
+NEW = "nueva"
+ROUTER = "Router PSI"  # mensajes.remitente_nombre of a reply
+PREVIEW = 500  # characters of conversaciones.ultimo_mensaje
+
+Rows = list[tuple[object, ...]]
+
+
+class OutboxRow(NamedTuple):
+    """Something to tell: written with what it tells of, sent later."""
+
+    destination: str
+    key: str
+    lane: str
+    payload: bytes
+    status: bytes | None = None  # key of the status that it tells of
+
+
+def arguments(  # noqa: PLR0913, PLR0917 -- what a batch comes to
+    batch: Batch,
+    directory: Directory,
+    written: Sequence[Written],
+    said: Sequence[Said],
+    states: States,
+    told: Sequence[OutboxRow],
+    *,
+    looked_up: bool,
+) -> tuple[Any, ...]:
+    """Return the arguments of the `record` statement."""
+    claims = sorted(digest(new.wamid) for new in written)
+    opened, touched = conversations(directory, written)
+    messages = [_message(new, states, batch) for new in written]
+    return (
+        [_body(batch, delivery) for delivery in batch.bodies.values()],
+        opened,
+        touched,
+        claims,
+        [*messages, *map(_reply, said)] if said else messages,
+        [] if looked_up else [new.wamid for new in written],
+        _statuses(batch),
+        _notices(batch),
+        told,
+        len(claims),
+        len(touched),
+    )
+
+
+def conversations(
+    directory: Directory, written: Iterable[Written]
+) -> tuple[Rows, Rows]:
+    """Return the rows of the conversations to open and of those that go on."""
+    changes: dict[UUID, _Change] = {}
+    for new in written:
+        key = new.conversation.id
+        change = changes.get(key)
+        if change is None:
+            change = changes[key] = _Change(new.conversation, new.before)
+        change.take(new)
+    known = sorted(key for key, c in changes.items() if c.it.version is not None)
+    return (
+        [changes[it.id].row() for it in directory.opened],
+        [changes[key].row() for key in known],
+    )
+
+
+class _Change:
+    """What the messages of a batch make of one conversation."""
+
+    __slots__ = ("before", "derived_at", "inbound", "it", "preview", "ts", "wrote")
+
+    def __init__(self, it: Conversation, before: State) -> None:
+        self.it, self.before = it, before
+        self.preview, self.ts = "", EARLIEST
+        self.inbound: datetime | None = None
+        self.derived_at: datetime | None = None
+        self.wrote = 0
+
+    def take(self, new: Written) -> None:
+        if new.at >= self.ts:
+            self.preview, self.ts = text(new.content.text)[:PREVIEW], new.at
+        if incoming(new.event):
+            self.wrote += 1
+            self.inbound = new.at if self.inbound is None else max(self.inbound, new.at)
+        if new.ticket:
+            self.derived_at = new.delivery.received_at
+
+    def row(self) -> tuple[object, ...]:
+        it, state = self.it, self.it.state
+        if state.estado == NEW and self.wrote > (it.version is None):
+            # The second message makes it active, in whatever batches they come.
+            state = it.state = replace(state, estado=OPEN)
+        return (
+            it.id,
+            it.version,
+            it.contacto_id,
+            it.telefono,
+            it.line,
+            state.area,
+            state.estado,
+            state.router_estado,
+            state.submenu_actual,
+            state.subetiqueta,
+            state.ultima_derivacion,
+            self.derived_at,
+            state.asignado_a is None and self.before.asignado_a is not None,
+            self._metadata(),
+            self.preview,
+            self.ts,
+            self.inbound,
+        )
+
+    def _metadata(self) -> str | None:
+        memory = self.it.state.memory
+        if memory is self.before.memory:
+            return None
+        return orjson.dumps({"bot": memory.to_json()}).decode()
+
+
+def _body(batch: Batch, delivery: Delivery) -> tuple[object, ...]:
+    number = batch.numbers[id(delivery)]
+    return number, delivery.received_at, delivery.door.value, delivery.body
+
+
+def _message(new: Written, states: States, batch: Batch) -> tuple[object, ...]:
+    event, content, media = new.event, new.content, new.content.media
+    inbound = incoming(event)
+    state, error = (None, None) if inbound else states.get(new.wamid, ("sent", None))
+    return (
+        row_id(),
+        new.conversation.id,
+        text(content.text),
+        content.tipo,
+        "entrante" if inbound else "saliente",
+        "contact" if inbound else "agent",
+        _text(event.person.name) if inbound else None,
+        new.at,
+        new.wamid,
+        _text(content.quoted_id),
+        _text(media.mime_type) if media else None,
+        _text(media.filename) if media else None,
+        state,
+        _text(error),
+        _metadata(event, batch.number_of(new.delivery)),
+    )
+
+
+def _reply(said: Said) -> tuple[object, ...]:
+    kind = {"kind": "reply", "answers": said.new.wamid}
+    return (
+        said.id,
+        said.new.conversation.id,
+        said.reply.text,
+        "text",
+        "saliente",
+        "system",
+        ROUTER,
+        said.at,
+        None,
+        None,
+        None,
+        None,
+        "pendiente" if said.sent else "no_enviado",
+        None,
+        orjson.dumps(kind).decode(),
+    )
+
+
+def _metadata(event: Event, delivery: int) -> str:
+    kind = orjson.dumps(event.kind).decode()
+    return f'{{"kind":{kind},"delivery":{delivery},"item":{json_text(event.item)}}}'
+
+
+def _statuses(batch: Batch) -> Rows:
+    return [
+        (
+            key,
+            _text(event.phone_number_id),
+            _text(status.message_id),
+            text(status.type),
+            _text(status.status),
+            _text(status.participant),
+            event.timestamp,
+            json_text(event.item),
+            delivery.received_at,
+            *progress(status),
+            _text(status.error),
+        )
+        for key, (event, delivery) in sorted(batch.statuses.items())
+        if (status := event.status)
+    ]
+
+
+def _notices(batch: Batch) -> Rows:
+    return [
+        (key, text(event.kind), json_text(event.item), delivery.received_at)
+        for key, (event, delivery) in sorted(batch.notices.items())
+    ]
+
+
+def _text(value: str | None) -> str | None:
+    return None if value is None else text(value)

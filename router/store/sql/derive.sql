@@ -1,0 +1,29 @@
+-- Conversations handed to their areas: ticket, derivation, audit. $1 an array of objects
+with
+handed as (
+  select * from jsonb_to_recordset($1::jsonb) as h (
+    conversacion_id uuid, telefono text, area text, subetiqueta text, inbox_destino text,
+    ticket_id text, fresh boolean, prioridad text, metadata jsonb, payload jsonb,
+    at timestamptz)
+),
+opened as (
+  insert into tickets (ticket_id, conversacion_id, telefono, area, prioridad, metadata,
+                       ts_abierto)
+  select ticket_id, conversacion_id, telefono, area, prioridad, metadata, at
+  from handed where fresh
+),
+moved as (
+  update tickets t set area = h.area, updated_at = now(),
+    prioridad = case when h.prioridad = 'alta' then 'alta' else t.prioridad end
+  from handed h where t.ticket_id = h.ticket_id and not h.fresh
+),
+derived as (
+  insert into derivaciones (conversacion_id, telefono, area, subetiqueta, inbox_destino,
+                            ticket_id, payload, ts_derivacion)
+  select conversacion_id, telefono, area, subetiqueta, inbox_destino, ticket_id, payload, at
+  from handed
+)
+insert into audit_log (conversacion_id, telefono, accion, datos)
+select conversacion_id, telefono,
+       case when fresh then 'ticket_creado' else 'ticket_reutilizado' end, payload
+from handed
