@@ -33,6 +33,7 @@ EVENT_TYPES = frozenset({"message.received", "message.status", "conversation.der
 LONGEST_ATTEMPT_S = 19.0
 LONGEST_WINDOW_S = 60.0  # of coalescing statuses
 ATTEMPT_TIME = f"seconds > 0 and at most {LONGEST_ATTEMPT_S:.0f}"
+SECRET = frozenset({"PSI_SIGNING_SECRET"})  # never quoted, however wrong
 NO_SECRETS: tuple[str, ...] = ()
 
 MenuWhenDerived = Literal["unassigned", "always", "never"]
@@ -145,7 +146,8 @@ class _Reader:
         try:
             return parse(raw)
         except ValueError:
-            self.problems.append(f"{name} is {raw!r}, expected {want}")
+            given = "wrong" if name in SECRET else repr(raw)
+            self.problems.append(f"{name} is {given}, expected {want}")
             return default
 
     def secrets(self, name: str) -> tuple[str, ...]:

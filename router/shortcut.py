@@ -6,7 +6,7 @@ a response) is more than half of what the router spends on a message. A connecti
 here; it is handed to aiohttp with all its bytes, for good, at the first request that differs
 in anything from the form below. So nothing is decided here that aiohttp would decide
 otherwise, and what a request is worth is decided in one place, `Ingress.take`, for both.
-See docs/decisions/0007-shortcut.md.
+See docs/decisions/0008-shortcut.md.
 """
 
 import asyncio
@@ -16,11 +16,20 @@ import time
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import cast
+from typing import NamedTuple, cast
 
-from router.stages.ingress import RETRY_AFTER_S, SMALL_BYTES, TOO_BUSY, Answer, Head, Ingress
+from router.stages.ingress import (
+    RETRY_AFTER_S,
+    SMALL_BYTES,
+    TOO_BUSY,
+    Answer,
+    Head,
+    Ingress,
+)
 
-IDLE_S = 75.0  # a connection without a request, as long as aiohttp's; nginx closes at 60
+IDLE_S = (
+    75.0  # a connection without a request, as long as aiohttp's; nginx closes at 60
+)
 PATIENCE_S = 10.0  # for the rest of a request, before aiohttp shall judge it
 SWEEP_S = 5.0
 HEAD_BYTES = 4096
@@ -31,17 +40,25 @@ _HEAD = re.compile(
 )
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*(?:\r\n|$)")
 _SIGNATURE = re.compile(rb"\r\nx-hub-signature-256:[ \t]*(\S*)[ \t]*(?:\r\n|$)")
+_CONNECTION = re.compile(rb"\r\nconnection:[ \t]*([^\r\n]*?)[ \t]*(?:\r\n|$)")
 _ONCE = (b"\r\nhost:", b"\r\ncontent-length:", b"\r\nx-hub-signature-256:")
 # Whatever changes how a request is read or who may send it.
 _UNUSUAL = (
     b"\r\ntransfer-encoding:",
     b"\r\ncontent-encoding:",
-    b"\r\nconnection:",
     b"\r\nexpect:",
     b"\r\nupgrade:",
     b"\r\nx-webhook-secret:",
     b"\r\nx-psi-router:",
 )
+
+
+class Usual(NamedTuple):
+    """A request of the usual form."""
+
+    size: int  # of its body, in bytes
+    signature: str
+    last: bool  # the sender closes after it
 
 
 class Shortcuts:
@@ -57,8 +74,8 @@ class Shortcuts:
         self.ingress, self.fallback = ingress, fallback
         self.paths = frozenset(path.encode() for path in paths)
         self.open: set[Shortcut] = set()
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(SWEEP_S, self._sweep)
+        self.loop = asyncio.get_running_loop()
+        self._timer = self.loop.call_later(SWEEP_S, self._sweep)
 
     def __call__(self) -> "Shortcut":
         """Return the protocol of a new connection."""
@@ -80,10 +97,10 @@ class Shortcuts:
             connection.abort()
 
     def _sweep(self) -> None:
-        now = self._loop.time()
+        now = self.loop.time()
         for connection in tuple(self.open):
             connection.sweep(now)
-        self._timer = self._loop.call_later(SWEEP_S, self._sweep)
+        self._timer = self.loop.call_later(SWEEP_S, self._sweep)
 
 
 class Shortcut(asyncio.Protocol):
@@ -100,10 +117,11 @@ class Shortcut(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._heard_at = self._all._loop.time()
+        self._heard_at = self._all.loop.time()
         self._all.open.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        del exc
         self._all.open.discard(self)
 
     def data_received(self, data: bytes) -> None:
@@ -118,32 +136,32 @@ class Shortcut(asyncio.Protocol):
         if found is None:
             self._hand_over(data)
             return
-        size, signature = found
-        rest = end + len(HEAD_END) + size
+        rest = end + len(HEAD_END) + found.size
         if len(data) < rest:
             self._hold(data)
         else:
             self._held = data[rest:]
-            self._begin(Head(size, (signature,)), data[rest - size : rest])
+            self._begin(found, data[rest - found.size : rest])
 
     def _hold(self, data: bytes) -> None:
         self._held = data
-        self._heard_at = self._all._loop.time()
+        self._heard_at = self._all.loop.time()
         if len(data) > HEAD_BYTES + SMALL_BYTES:
             self._transport.pause_reading()
 
-    def _begin(self, head: Head, body: bytes) -> None:
-        self.answering = self._all._loop.create_task(self._answer(head, body))
+    def _begin(self, request: Usual, body: bytes) -> None:
+        self.answering = self._all.loop.create_task(self._answer(request, body))
 
-    async def _answer(self, head: Head, body: bytes) -> None:
+    async def _answer(self, request: Usual, body: bytes) -> None:
         ingress = self._all.ingress
-        answer = await ingress.take(head, body)
+        answer = await ingress.take(Head(request.size, (request.signature,)), body)
         self.answering = None
         if self._transport.is_closing():
             return
-        self._transport.write(written(answer, close=ingress.stopping))
-        self._heard_at = self._all._loop.time()
-        if ingress.stopping:
+        last = request.last or ingress.stopping
+        self._transport.write(written(answer, close=last))
+        self._heard_at = self._all.loop.time()
+        if last:
             self._transport.close()
         elif self._held:
             self._transport.resume_reading()
@@ -179,8 +197,8 @@ class Shortcut(asyncio.Protocol):
         self._transport.abort()
 
 
-def parsed(head: bytes, paths: frozenset[bytes]) -> tuple[int, str] | None:
-    """Return the body's size and the signature of a request of the usual form, or None."""
+def parsed(head: bytes, paths: frozenset[bytes]) -> Usual | None:
+    """Return what *head* says, if it is that of a request of the usual form."""
     whole = _HEAD.fullmatch(head)
     if whole is None or whole[1] not in paths:
         return None
@@ -190,7 +208,10 @@ def parsed(head: bytes, paths: frozenset[bytes]) -> tuple[int, str] | None:
     length, signature = _LENGTH.search(low), _SIGNATURE.search(low)
     if length is None or signature is None or (size := int(length[1])) > SMALL_BYTES:
         return None
-    return size, signature[1].decode("latin-1")
+    wish = [w for w in _CONNECTION.findall(low) if w != b"keep-alive"]
+    if wish not in ([], [b"close"]):
+        return None
+    return Usual(size, signature[1].decode("latin-1"), last=bool(wish))
 
 
 def written(answer: Answer, *, close: bool) -> bytes:

@@ -9,7 +9,8 @@ pending queue are not used: workers end because the queue they read is closed.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from typing import Any
 
 from aiojobs import Job, Scheduler
 
@@ -31,6 +32,7 @@ class Supervisor:
         self._scheduler = Scheduler(limit=None, close_timeout=FLUSH_S)
         self._jobs: dict[str, Job[None]] = {}
         self._ended: dict[str, asyncio.Event] = {}
+        self._turned: dict[str, float] = {}
         self._health = health
         self.gave_up = asyncio.Event()
 
@@ -47,6 +49,10 @@ class Supervisor:
         """Wait until the worker *name* has returned or was given up."""
         await self._ended[name].wait()
 
+    def turned(self) -> Mapping[str, float]:
+        """Return when the event loop last came back to each worker (monotonic seconds)."""
+        return self._turned
+
     async def close(self) -> None:
         """Cancel whatever still runs, giving each worker FLUSH_S."""
         await self._scheduler.close()
@@ -54,10 +60,11 @@ class Supervisor:
     async def _keep_alive(self, name: str, work: Work) -> None:
         budget, backoff = RestartBudget(), Backoff()
         self._health.workers[name] = "up"
+        self._turn(name)
         try:
             while True:
                 try:
-                    await work()
+                    await _Noted(work(), lambda: self._turn(name))
                 except Exception as exc:  # noqa: BLE001 -- the last frame that can act
                     telemetry.worker_crashed(name, exc)
                     if not budget.spend(time.monotonic()):
@@ -70,9 +77,40 @@ class Supervisor:
                     self._health.workers.pop(name)
                     return
         finally:
+            self._turned.pop(name, None)
             self._ended[name].set()
+
+    def _turn(self, name: str) -> None:
+        self._turned[name] = time.monotonic()
 
     def _give_up(self, name: str) -> None:
         self._health.workers[name] = "given up"
         telemetry.worker_given_up(name, WorkerGaveUp())
         self.gave_up.set()
+
+
+class _Noted:
+    """Awaits something, and notes each time that the event loop comes back to it.
+
+    A worker that waits for what never comes is not come back to. No stage has to say that
+    it is alive, so none can forget to. (0.3 us each time.)
+    """
+
+    def __init__(self, work: Awaitable[None], note: Callable[[], None]) -> None:
+        self._work, self._note = work, note
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        steps = self._work.__await__()
+        thrown: BaseException | None = None
+        came: Any = None
+        while True:
+            try:
+                waits_for = steps.throw(thrown) if thrown else steps.send(came)
+            except StopIteration:
+                return
+            came = thrown = None
+            try:
+                came = yield waits_for
+            except BaseException as exc:  # noqa: BLE001 -- the work's, whatever it is
+                thrown = exc
+            self._note()

@@ -3,14 +3,20 @@
 import os
 import pwd
 import shutil
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from router.cli import release
+from router.errors import Unavailable
 from router.store.embedded import EmbeddedPostgres, binaries
 from router.store.migrate import migrate
+from tests import box as boxes
+from tests.box import Box
 from tests.faultproxy import FaultProxy
 from tests.servers import Postgres, Redis, redis_program, through_proxy
 
@@ -18,7 +24,9 @@ SETTINGS = ("PSI_", "WHATSAPP_", "N8N_", "CLOUD_API_")
 SETTINGS_WHOLE = {"DATABASE_URL", "WEBHOOK_SHARED_SECRET", "HOST", "PORT"}
 
 # Whoever uses one of these is marked `server`.
-SERVER_FIXTURES = {"postgres_binaries", "redis_server"}
+SERVER_FIXTURES = {"postgres_binaries", "redis_server", "nginx", "box", "staged"}
+# Whoever uses one of these is for root alone.
+ROOT_FIXTURES = {"as_root", "box"}
 
 
 def pytest_configure() -> None:
@@ -37,7 +45,7 @@ def pytest_collection_modifyitems(
         if SERVER_FIXTURES & fixtures_of(item):
             item.add_marker("server")
     if os.geteuid() != 0:
-        for_root = [item for item in items if "as_root" in fixtures_of(item)]
+        for_root = [item for item in items if ROOT_FIXTURES & fixtures_of(item)]
         config.hook.pytest_deselected(items=for_root)
         items[:] = [item for item in items if item not in for_root]
 
@@ -119,6 +127,69 @@ async def redis_url(redis_server: Redis) -> str:
     """The URL of an empty Redis."""
     await redis_server.execute("FLUSHALL")
     return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def nginx() -> str:
+    """Where nginx is, with an openssl beside it for the certificates."""
+    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+    if program is None:
+        pytest.skip("needs nginx: apt-get install nginx")
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl: apt-get install openssl")
+    return program
+
+
+@pytest.fixture(scope="session")
+def systemd_analyze() -> str:
+    """Where systemd-analyze is."""
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("needs systemd-analyze: apt-get install systemd")
+    return program
+
+
+@pytest.fixture(scope="session")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """One machine with systemd for all tests, its network and files its own."""
+    if boxes.missing_programs():
+        pytest.skip("needs systemd: apt-get install systemd util-linux procps")
+    if not boxes.may_be_made():
+        pytest.skip("needs the right to make namespaces and mounts (CAP_SYS_ADMIN)")
+    machine = Box(tmp_path_factory.mktemp("box"))
+    machine.up()
+    yield machine
+    machine.down()
+
+
+@pytest.fixture(scope="session")
+def system_python() -> Path:
+    """The Python of which `psi-router install` makes an environment."""
+    try:
+        found = release.python()
+        command = [str(found), "-c", "import ensurepip, venv"]
+        subprocess.run(command, check=True, capture_output=True)
+    except (Unavailable, subprocess.CalledProcessError):
+        pytest.skip(
+            "needs Python outside of home folders: apt-get install python3-venv"
+        )
+    return found
+
+
+@pytest.fixture(scope="session")
+def staged(system_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree that `psi-router install --prefix` made."""
+    prefix = tmp_path_factory.mktemp("staged")
+    command = [sys.executable, "-m", "router", "install", "--prefix", str(prefix)]
+    done = subprocess.run(
+        command,
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return prefix
 
 
 @pytest.fixture

@@ -3,53 +3,86 @@
 import argparse
 import asyncio
 import ctypes
+import faulthandler
 import gc
 import logging
 import os
 import signal
 import socket
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aiohttp import web
 
 from router import __version__, telemetry
-from router.app import INGRESS, PIPELINE, SERVICE, make_app
-from router.cli.databases import reachable
-from router.cli.environment import environment, take_listen_fds
+from router.app import PIPELINE
+from router.cli.beat import Beat
+from router.cli.databases import EMBEDDED, reachable
+from router.cli.environment import environment
+from router.cli.running import Running, listen
 from router.config import Settings
-from router.errors import ConfigError, Unavailable
+from router.errors import ConfigError, RouterError, Unavailable
 from router.store.migrate import behind, migrate
+from router.systemd import JournalLines, Notifier, is_journal, watchdog_s
 
-LINGER_S = 1.0  # for the request of a connection that was accepted before the stop
-FIRST_PASSED_FD = 3  # SD_LISTEN_FDS_START
-# What a connection may hold before its body has room: five hundred of them come at once.
-# uvloop reads as much as the kernel has, so the kernel's share is bounded too.
-READ_BUFFER = 16 * 1024
-RECEIVE_BYTES = 16 * 1024
-BACKLOG = 1024
-ACCEPT_ROUNDS = 5
 M_MMAP_THRESHOLD = -3  # malloc.h
 MAPPED_BYTES = 256 * 1024
 GAVE_UP = 1
+SETTINGS_NAME = "env"  # of the credential, and of its copy: systemd/psi-router.service
+WATCHDOG = ("WATCHDOG_USEC", "WATCHDOG_PID")  # sd_watchdog_enabled(3)
+ONCE = ("host", "port", "loop")  # what a process has once: a reload keeps it
 
 Started = Callable[[web.Application], Awaitable[None]]
+Reread = Callable[[], Settings]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Take no options: settings come from the environment."""
-    parser.epilog = "Settings: the environment and .env; see docs/configuration.md."
+    parser.epilog = (
+        "Settings: the environment and .env; see docs/configuration.md. SIGHUP reads "
+        "them again."
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; 1 when a worker could not be kept alive."""
     del args
-    settings = Settings.load(environment())
-    telemetry.configure(settings.log_level)
+    faulthandler.enable()  # the watchdog ends a blocked process by SIGABRT: where was it?
+    settings = reread()
+    configure_log(settings.log_level)
     give_large_blocks_back()
-    return run_loop(settings.loop, serve(settings))
+    return run_loop(settings.loop, serve(settings, again=reread))
+
+
+def reread() -> Settings:
+    """Read the settings from the environment and the file that is in use now."""
+    return Settings.load(environment(settings_file(os.environ)))
+
+
+def settings_file(env: Mapping[str, str]) -> Path:
+    """Return where the settings lie: what a reload brought, a credential, or .env here.
+
+    systemd hands a credential over at the start and no newer one later, so ExecReload
+    copies the file to the runtime directory, which goes with the process.
+    """
+    if directory := env.get("RUNTIME_DIRECTORY"):
+        brought = Path(directory, SETTINGS_NAME)
+        if brought.exists():
+            return brought
+    if directory := env.get("CREDENTIALS_DIRECTORY"):
+        return Path(directory, SETTINGS_NAME)
+    return Path(".env")
+
+
+def configure_log(level: str) -> None:
+    """Log as always, with priorities before the lines where journald reads them."""
+    telemetry.configure(level)
+    if is_journal(os.environ.get("JOURNAL_STREAM", ""), sys.stdout.fileno()):
+        for handler in logging.getLogger().handlers:
+            inner = handler.formatter or logging.Formatter()
+            handler.setFormatter(JournalLines(inner))
 
 
 def give_large_blocks_back() -> None:
@@ -79,15 +112,43 @@ async def _awaited(main: Awaitable[int]) -> int:
     return await main
 
 
-async def serve(settings: Settings, started: Started | None = None) -> int:
-    """Run the service; call *started* once it listens. Return the exit status."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+@dataclass(slots=True)
+class Signals:
+    """What the process was asked for."""
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    reload: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def listen(self, *, reload: bool) -> None:
+        """Take SIGTERM and SIGINT, and SIGHUP for a *reload*."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop.set)
+        if reload:
+            loop.add_signal_handler(signal.SIGHUP, self.reload.set)
+
+
+async def serve(
+    settings: Settings,
+    started: Started | None = None,
+    *,
+    again: Reread | None = None,
+) -> int:
+    """Run the service; call *started* once it listens. Return the exit status.
+
+    On SIGHUP *again* reads the settings that it goes on with. Without it, and where a
+    terminal went away, SIGHUP ends the process, as it always did.
+    """
+    signals = Signals()
+    signals.listen(reload=again is not None and not os.isatty(0))
+    notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
+    beat = Beat(notifier, watchdog_s(*map(os.environ.get, WATCHDOG)))
+    notifier.say("STATUS=looking at the database")
     async with reachable(settings.database_url) as dsn:
-        settings = replace(settings, database_url=dsn)
-        await look_at_the_schema(settings)
-        return await _serve(settings, stop, started)
+        source = Source(settings, dsn, again)
+        await look_at_the_schema(source.first)
+        with listen(settings) as listener:
+            return await _Host(source, listener, signals, beat).run(started)
 
 
 async def look_at_the_schema(settings: Settings) -> None:
@@ -105,76 +166,99 @@ async def look_at_the_schema(settings: Settings) -> None:
         telemetry.event("started_without_database", reason=str(exc))
 
 
-async def _serve(
-    settings: Settings, stop: asyncio.Event, started: Started | None
-) -> int:
-    app = make_app(settings, commit=commit())
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        keepalive_timeout=75.0,
-        read_bufsize=READ_BUFFER,
-        auto_decompress=False,  # the signature is over the bytes as sent
-        shutdown_timeout=settings.drain_timeout_s / 2,
-    )
-    try:
-        await runner.setup()
-        site = await _listen(runner, settings)
-        telemetry.event("listening", version=__version__, address=site.name)
-        gave_up = app[PIPELINE].supervisor.gave_up
-        if started is not None:
-            await app[PIPELINE].supervisor.start("started", lambda: started(app))
-        gc.freeze()  # what is here now stays: no collection need look at it again
-        await first_of(stop, gave_up)
-        await _stop(app, runner, site)
-    finally:
-        await runner.cleanup()
-    if gave_up.is_set():
-        telemetry.event(
-            "exiting", level=logging.CRITICAL, reason="a worker could not be kept alive"
-        )
-        return GAVE_UP
-    return 0
+class Source:
+    """Where settings come from, and which of them a running process keeps."""
+
+    def __init__(self, read: Settings, dsn: str, again: Reread | None) -> None:
+        """Begin with what was *read*; *dsn* reaches its database."""
+        self._read, self._dsn, self._again = read, dsn, again
+        self.first = replace(read, database_url=dsn)
+
+    def reread(self) -> tuple[Settings, list[str]]:
+        """Return the settings as they are written now, and which of them have to wait.
+
+        Raises `ConfigError` for settings that describe no router.
+        """
+        old, new = self._read, self._again() if self._again else self._read
+        waiting = [name for name in ONCE if getattr(new, name) != getattr(old, name)]
+        dsn = new.database_url
+        if dsn != old.database_url and (dsn + old.database_url).count(EMBEDDED):
+            waiting.append("database_url")  # a server of ours starts and ends with us
+        if dsn == old.database_url or "database_url" in waiting:
+            dsn = self._dsn
+        kept = {name: getattr(old, name) for name in ONCE}
+        return replace(new, **{**kept, "database_url": dsn}), waiting
 
 
-async def _listen(runner: web.AppRunner, settings: Settings) -> web.BaseSite:
-    try:
-        passed = take_listen_fds()
-        listener = (
-            socket.socket(fileno=FIRST_PASSED_FD)
-            if passed
-            else socket.create_server((settings.host, settings.port), backlog=BACKLOG)
-        )
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
-        site = web.SockSite(runner, listener, backlog=BACKLOG)
-        await site.start()
-    except OSError as exc:
-        raise Unavailable(f"cannot listen: {exc.strerror or exc}") from exc
-    return site
+class _Host:
+    """One process: a router, and after a reload another one, on the same listener."""
+
+    def __init__(
+        self, source: Source, listener: socket.socket, signals: Signals, beat: Beat
+    ) -> None:
+        self._source, self._listener = source, listener
+        self._signals, self._beat = signals, beat
+
+    async def run(self, started: Started | None) -> int:
+        running = await Running.make(self._source.first)
+        try:
+            address = await running.accept(self._listener)
+            telemetry.event("listening", version=__version__, address=address)
+            if started is not None:
+                app, supervisor = running.app, running.app[PIPELINE].supervisor
+                await supervisor.start("started", lambda: started(app))
+            gc.freeze()  # what is here now stays: no collection need look at it again
+            self._beat.start(running.app)
+            while await self._asked_to_reload(running):
+                running = await self._reloaded(running)
+        finally:
+            telemetry.event("stopping")
+            self._beat.stopping()
+            await running.stop(self._listener)
+            self._beat.stop()
+        if running.gave_up.is_set():
+            telemetry.event(
+                "exiting",
+                level=logging.CRITICAL,
+                reason="a worker could not be kept alive",
+            )
+            return GAVE_UP
+        return 0
+
+    async def _asked_to_reload(self, running: Running) -> bool:
+        stop, reload = self._signals.stop, self._signals.reload
+        await first_of(stop, reload, running.gave_up)
+        reload.clear()
+        return not stop.is_set() and not running.gave_up.is_set()
+
+    async def _reloaded(self, running: Running) -> Running:
+        """Return the router that runs after a reload: where it fails, the old one."""
+        self._beat.reloading()
+        try:
+            settings, waiting = self._source.reread()
+            other = await Running.make(settings)
+        except (RouterError, TypeError, ValueError) as exc:
+            telemetry.event(
+                "reload_refused", level=logging.ERROR, problems=without_values(exc)
+            )
+            self._beat.start(running.app)
+            return running
+        other.service.started = running.service.started
+        logging.getLogger().setLevel(settings.log_level.upper())
+        await running.give_way_to(other, self._listener)
+        telemetry.event("reloaded", needs_restart=waiting)
+        self._beat.start(other.app)
+        gc.unfreeze()  # the old router is garbage
+        gc.collect()
+        gc.freeze()
+        return other
 
 
-async def _stop(
-    app: web.Application, runner: web.AppRunner, site: web.BaseSite
-) -> None:
-    """Not ready, listener closed, requests answered. Contexts do the rest."""
-    app[SERVICE].health.stopping_since = time.monotonic()
-    telemetry.event("stopping")
-    # Whoever knocked before the door shuts is let in: what the kernel holds when a listener
-    # is closed is reset, and some loop rounds empty it.
-    for _ in range(ACCEPT_ROUNDS):
-        await asyncio.sleep(0)
-    await site.stop()
-    until = time.monotonic() + LINGER_S
-    while (  # noqa: ASYNC110 -- aiohttp tells nobody when a connection closes
-        runner.server and runner.server.connections and time.monotonic() < until
-    ):
-        await asyncio.sleep(0.01)
-    # Half of the time for requests that wait for a commit: then they are told to come
-    # again, rather than cut off, and what they brought is drained with the rest.
-    grace_s = app[SERVICE].settings.drain_timeout_s / 2 - LINGER_S
-    if app[PIPELINE].supervisor.gave_up.is_set():
-        grace_s = 0  # nobody is left to commit it
-    asyncio.get_running_loop().call_later(max(grace_s, 0), app[INGRESS].give_up_waiting)
+def without_values(exc: Exception) -> list[str]:
+    """Return what is wrong with settings by their names alone: a value may be a secret."""
+    if not isinstance(exc, RouterError):
+        return [type(exc).__name__]
+    return [line.split(" ", maxsplit=1)[0].rstrip(":") for line in str(exc).split("\n")]
 
 
 async def first_of(*events: asyncio.Event) -> None:
@@ -185,17 +269,3 @@ async def first_of(*events: asyncio.Event) -> None:
     finally:
         for wait in waits:
             wait.cancel()
-
-
-def commit() -> str:
-    """Return the revision that runs: PSI_COMMIT, or the checkout's HEAD."""
-    if known := os.environ.get("PSI_COMMIT"):
-        return known
-    git = Path(__file__).parents[2] / ".git"
-    try:
-        head = (git / "HEAD").read_text("ascii").strip()
-        if head.startswith("ref: "):
-            head = (git / head.removeprefix("ref: ")).read_text("ascii").strip()
-    except OSError:
-        return "unknown"
-    return head[:12]

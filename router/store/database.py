@@ -110,8 +110,8 @@ class Database:
         try:
             async with asyncio.timeout(CLOSE_S):
                 await self._pool.close()
-        except TimeoutError:
-            self._pool.terminate()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self._pool.terminate()  # a time-out is an OSError; so is a server that left
 
     async def fetch(self, sql: str, *args: Any) -> list[Row]:
         """Run *sql*, a transaction by itself, and return its rows.
