@@ -8,9 +8,11 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 # What the tests start that comes in no wheel, by Debian's names. As root they are
 # installed; where they are missing, tests/conftest.py skips and names them.
-TEST_PACKAGES :=
+TEST_PACKAGES := nginx openssl systemd util-linux procps python3-venv chromium \
+  fonts-noto-color-emoji
 
-.PHONY: run smoke test test-faults check lint format bench coverage lock clean packages
+.PHONY: run smoke test test-faults check lint format bench coverage screenshot lock clean \
+  packages
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run                     ## the router, on its own PostgreSQL
@@ -44,6 +46,9 @@ coverage: $(VENV)/.test packages
 bench: $(VENV)/.test                  ## the measurements
 	$(BIN)/python -m bench.throughput
 
+screenshot: $(VENV)/.test packages    ## docs/chat.png anew
+	$(BIN)/python -m tests.chat_page docs/chat.png
+
 # --- The environment. A stamp holds for as long as the files it was made from.
 
 $(VENV)/.run: requirements/embedded.txt setup.cfg pyproject.toml | $(BIN)/pip
@@ -65,12 +70,17 @@ $(BIN)/pip:
 	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
 	  echo "$(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
+# A server that comes with a package is for the tests to start, not for Debian.
+POLICY := /usr/sbin/policy-rc.d
+
 packages:
 ifneq ($(strip $(TEST_PACKAGES)),)
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  missing=; for p in $(TEST_PACKAGES); do \
 	    dpkg-query -W -f '$${db:Status-Abbrev}' $$p 2>/dev/null | grep -q '^ii' || missing="$$missing $$p"; done; \
 	  [ -z "$$missing" ] || { export DEBIAN_FRONTEND=noninteractive; \
+	    [ -e $(POLICY) ] || { printf '#!/bin/sh\nexit 101\n' >$(POLICY); \
+	      chmod +x $(POLICY); trap 'rm -f $(POLICY)' EXIT; }; \
 	    apt-get -qq update && apt-get -qq install --no-install-recommends $$missing >/dev/null; } \
 	  || echo "not installed:$$missing; their tests are skipped" >&2; fi
 endif

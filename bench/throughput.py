@@ -45,6 +45,8 @@ DRAIN_S = 300.0
 TICKS = os.sysconf("SC_CLK_TCK")
 ROOT = Path(__file__).parents[1]
 PENDING = "select count(*) from router.outbox where state = 'pending'"
+HANDED_OVER = "update conversaciones set router_estado = 'derivada', area = 'Alumnos'"
+SILENT = '[[lines]]\nname = "wsp4"\nmenu = ""\n'
 STORED = """
 select count(distinct whatsapp_message_id) from mensajes
 where whatsapp_message_id = any($1::text[])"""
@@ -196,6 +198,8 @@ class Bench:
             self.acked += body.messages
         client.close()
         await self._told()
+        if self.options.owner == "human":
+            await self.connection.execute(HANDED_OVER)
         await self.connection.execute("vacuum analyze")
 
     async def _closed_loop(self, result: Result, count: int) -> tuple[Run, float]:
@@ -334,6 +338,7 @@ async def servers(
             ["router", "serve"],
             place / "router.log",
             **settings(ports, dsn, tell=not options.untold),
+            **menu(place, on=options.menu == "on"),
         )
         pids[ROUTER] = await stack.enter_async_context(run)
         yield urls, pids
@@ -371,6 +376,14 @@ def settings(ports: dict[str, int], dsn: str, *, tell: bool) -> dict[str, str]:
     }
 
 
+def menu(place: Path, *, on: bool) -> dict[str, str]:
+    """Return what switches the menu off, where it is to be off."""
+    if on:
+        return {}
+    (place / "silent.toml").write_text(SILENT)
+    return {"PSI_CONFIG": str(place / "silent.toml")}
+
+
 def main() -> int:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(
@@ -384,13 +397,21 @@ def main() -> int:
     add("--rate", type=float, default=500.0, help="of the fixed-rate run (%(default)s)")
     add("--seconds", type=float, default=10.0, help="of it (default %(default)s)")
     add("--untold", action="store_true", help="no destination: what telling costs")
+    add(
+        "--owner",
+        choices=("human", "bot"),
+        default="human",
+        help="of the conversations: an area, or the menu, which answers (%(default)s)",
+    )
+    add("--menu", choices=("on", "off"), default="on", help="default %(default)s")
     add("--seed", type=int, default=secrets.randbelow(2**31), help="default: a new one")
     add("--json", type=Path, help="a file for the figures; else they are printed")
     options = parser.parse_args()
     print(
         f"seed {options.seed}, {options.connections} connections, "
         f"{options.count} messages a round, "
-        f"{'no destination' if options.untold else 'one destination'}",
+        f"{'no destination' if options.untold else 'one destination'}, "
+        f"owner {options.owner}, menu {options.menu}",
         flush=True,
     )
     data, missing = uvloop.run(measure(options))

@@ -134,12 +134,12 @@ async def ready(request: web.Request) -> web.Response:
 
 
 async def metrics_get(request: web.Request) -> web.Response:
-    """What is counted, and how the queues stand."""
+    """Answer with what is counted, and how the queues stand."""
     return metrics(request.app[PIPELINE].queues, request.app[SERVICE].lag.worst_s)
 
 
 async def conversation_get(request: web.Request) -> web.Response:
-    """A person's contact, conversation and last messages."""
+    """Answer with a person's contact, conversation and last messages."""
     return await conversation(request.app[DATABASE], request.match_info["telefono"])
 
 

@@ -1,5 +1,6 @@
 """Fixtures that start real servers, and every skip there is, each with what to install."""
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -17,6 +18,7 @@ from router.store.embedded import EmbeddedPostgres, binaries
 from router.store.migrate import migrate
 from tests import box as boxes
 from tests.box import Box
+from tests.chat_page import chromium_program
 from tests.faultproxy import FaultProxy
 from tests.servers import Postgres, Redis, redis_program, through_proxy
 
@@ -24,7 +26,14 @@ SETTINGS = ("PSI_", "WHATSAPP_", "N8N_", "CLOUD_API_")
 SETTINGS_WHOLE = {"DATABASE_URL", "WEBHOOK_SHARED_SECRET", "HOST", "PORT"}
 
 # Whoever uses one of these is marked `server`.
-SERVER_FIXTURES = {"postgres_binaries", "redis_server", "nginx", "box", "staged"}
+SERVER_FIXTURES = {
+    "postgres_binaries",
+    "redis_server",
+    "nginx",
+    "chromium",
+    "box",
+    "staged",
+}
 # Whoever uses one of these is for root alone.
 ROOT_FIXTURES = {"as_root", "box"}
 
@@ -137,6 +146,17 @@ def nginx() -> str:
         pytest.skip("needs nginx: apt-get install nginx")
     if not shutil.which("openssl"):
         pytest.skip("needs openssl: apt-get install openssl")
+    return program
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """Where a Chromium is; Playwright, which drives it, is there too."""
+    if importlib.util.find_spec("playwright") is None:
+        pytest.skip("needs Playwright: pip install playwright")
+    program = chromium_program()
+    if program is None:
+        pytest.skip("needs a browser: apt-get install chromium")
     return program
 
 

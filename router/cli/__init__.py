@@ -16,6 +16,7 @@ COMMANDS = {
     "migrate": "bring the database up to date",
     "inspect": "show what webhook bodies report, without any server",
     "simulate": "send signed synthetic WhatsApp traffic",
+    "chat": "talk to the menu in the terminal, against a running dev",
     "menu": "prove a menu file",
     "install": "make the service of this machine",
     "upgrade": "another release of it, or with --rollback the one before",

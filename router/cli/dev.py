@@ -1,4 +1,7 @@
-"""`psi-router dev`: the service on an embedded PostgreSQL, with a stand-in for the CRM.
+"""`psi-router dev`: the service on an embedded PostgreSQL, with stand-ins for all outside.
+
+Replies really go out, to a stand-in for the Graph API, which posts their statuses back;
+the notifications go to one for the CRM. /chat shows all of it.
 
 `--smoke` sends one message, shows what became of it, and stops: the proof that it works.
 """
@@ -10,42 +13,52 @@ import io
 import json
 import signal
 import sys
-import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
 from aiohttp import web
+from yarl import URL
 
 from router import telemetry
-from router.app import DATABASE
+from router.app import DATABASE, PIPELINE, SERVICE
+from router.cli import demo
+from router.cli.chatroom import ChatRoom
 from router.cli.databases import EMBEDDED
+from router.cli.demo import World
 from router.cli.environment import environment
 from router.cli.serve import run_loop, serve
-from router.cli.standin import StandIn, stand_in
-from router.config import Settings
+from router.cli.traffic import PHONE_NUMBER_ID
+from router.config import AREAS, ENTRANCES, Settings
 from router.errors import Unavailable
+from router.store.database import Row
 from router.whatsapp.signature import sign
 
 APP_SECRET = "demo-app-secret"  # noqa: S105 -- a demo, and printed as such
 SHARED_SECRET = "demo-shared-secret"  # noqa: S105
 VERIFY_TOKEN = "demo-verify-token"  # noqa: S105
-PHONE_NUMBER_ID = "100000000000001"
+ADMIN_TOKEN = "demo-admin-token"  # noqa: S105
 SMOKE_S = 30.0
+POLL_S = 0.02
 
 BANNER = """
-psi-router listens on http://{host}:{port}   (Ctrl-C stops it; data in {data})
+psi-router listens on {url}   (Ctrl-C stops it; data in {data})
 
-  webhook         POST http://{host}:{port}/webhook
-  health, ready   http://{host}:{port}/health  http://{host}:{port}/ready
+  talk to it      {url}/chat   or   .venv/bin/psi-router chat --url {url}
+  webhook         POST {url}/webhook
+  health, ready   {url}/health  {url}/ready
+  metrics         curl -H 'Authorization: Bearer {admin}' {url}/metrics
+  conversations   curl -H 'Authorization: Bearer {admin}' {url}/api/conversations/PHONE
   PostgreSQL      {dsn}
   stand-in CRM    {crm}
+  stand-in Graph  {graph}
   demo secrets    WHATSAPP_APP_SECRET={secret}  WHATSAPP_VERIFY_TOKEN={token}
-                  WEBHOOK_SHARED_SECRET={shared}
+                  WEBHOOK_SHARED_SECRET={shared}  PSI_ADMIN_TOKEN={admin}
 
 Send a first message from another terminal:
 
-  .venv/bin/psi-router simulate --url http://{host}:{port}/webhook --count 1
+  .venv/bin/psi-router simulate --url {url}/webhook --count 1
 
 """
 
@@ -55,6 +68,12 @@ select m.mensaje, m.tipo, m.direccion, m.remitente_nombre, m.timestamp, m.whatsa
 from mensajes m join conversaciones c on c.id = m.conversacion_id
 where m.whatsapp_message_id = $1"""
 
+REPLY = """
+select mensaje, tipo, direccion, remitente_tipo, remitente_nombre, timestamp,
+       whatsapp_message_id, conversacion_id, estado_envio
+from mensajes
+where conversacion_id = $1 and direccion = 'saliente' and whatsapp_message_id is not null"""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
@@ -63,6 +82,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path(".psi-dev"),
         help="where PostgreSQL keeps them",
+    )
+    parser.add_argument(
+        "--menu-as",
+        choices=("list", "text"),
+        default="list",
+        help="how the packaged line shows its menu (default %(default)s)",
     )
     parser.add_argument(
         "--smoke", action="store_true", help="send a message, show its way, stop"
@@ -77,16 +102,27 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _dev(args: argparse.Namespace, env: Mapping[str, str]) -> int:
-    async with stand_in() as crm:
-        settings = Settings.load(demo_environment(args.data, crm.url, env))
-        demo = _Demo(settings, crm, args.data)
+    async with demo.world(APP_SECRET) as world:
+        settings = Settings.load(demo_environment(args.data, world, env))
+        url = URL.build(scheme="http", host=settings.host, port=settings.port)
+        world.graph.webhook_url = str(url / "webhook")
+        if not env.get("PSI_CONFIG"):
+            settings = _showing_menus(settings, as_list=args.menu_as == "list")
+        show = _Demo(url, world, args.data)
         if not args.smoke:
-            return await serve(settings, demo.welcome)
-        status = await serve(settings, demo.smoke)
-        return status if demo.passed else 1
+            return await serve(settings, show.welcome)
+        status = await serve(settings, show.smoke)
+        return status if show.passed else 1
 
 
-def demo_environment(data: Path, crm: str, env: Mapping[str, str]) -> dict[str, str]:
+def _showing_menus(settings: Settings, *, as_list: bool) -> Settings:
+    lines = tuple(replace(line, as_list=as_list) for line in settings.lines)
+    return replace(settings, lines=lines)
+
+
+def demo_environment(
+    data: Path, world: World, env: Mapping[str, str]
+) -> dict[str, str]:
     """Return settings that need nothing and reach nothing outside this machine."""
     kept = {
         name: env[name]
@@ -99,8 +135,15 @@ def demo_environment(data: Path, crm: str, env: Mapping[str, str]) -> dict[str, 
         "WHATSAPP_APP_SECRET": APP_SECRET,
         "WHATSAPP_VERIFY_TOKEN": VERIFY_TOKEN,
         "WEBHOOK_SHARED_SECRET": SHARED_SECRET,
+        "PSI_ADMIN_TOKEN": ADMIN_TOKEN,
+        "CLOUD_API_BASE_URL": world.graph.url,
+        "CLOUD_API_TOKEN": world.graph.token,
         "CLOUD_API_PHONE_NUMBER_ID": PHONE_NUMBER_ID,
-        "N8N_WEBHOOK_INGESTA_ROUTER_WSP4": crm,
+        **{
+            f"N8N_WEBHOOK_{verb}_ROUTER_{area}": f"{world.crm.url}/{verb}_{area}".lower()
+            for verb, areas in (("INGESTA", ENTRANCES), ("ENVIOS", AREAS))
+            for area in areas
+        },
         **kept,
     }
 
@@ -108,21 +151,27 @@ def demo_environment(data: Path, crm: str, env: Mapping[str, str]) -> dict[str, 
 class _Demo:
     """What `dev` prints, and what `--smoke` does once the service listens."""
 
-    def __init__(self, settings: Settings, crm: StandIn, data: Path) -> None:
-        self._settings, self._crm, self._data = settings, crm, data
+    def __init__(self, url: URL, world: World, data: Path) -> None:
+        self._url, self._world, self._data = url, world, data
         self.passed = False
 
     async def welcome(self, app: web.Application) -> None:
+        room = ChatRoom(
+            self._world, self._url / "webhook", app[DATABASE], app[SERVICE].health
+        )
+        await app[PIPELINE].supervisor.start("chat room", room.watch)
+        app[SERVICE].chat = room.handle
         sys.stdout.write(
             BANNER.format(
-                host=self._settings.host,
-                port=self._settings.port,
+                url=self._url.origin(),
                 data=self._data,
                 dsn=app[DATABASE].dsn,
-                crm=self._crm.url,
+                crm=self._world.crm.url,
+                graph=self._world.graph.url,
                 secret=APP_SECRET,
                 token=VERIFY_TOKEN,
                 shared=SHARED_SECRET,
+                admin=ADMIN_TOKEN,
             )
         )
         sys.stdout.flush()
@@ -141,17 +190,26 @@ class _Demo:
             signal.raise_signal(signal.SIGTERM)
 
     async def _first_message(self, app: web.Application, lines: "_Tee") -> None:
-        wamid = f"wamid.SMOKE{time.time_ns()}"
-        answer = await asyncio.to_thread(
-            post, self._settings.host, self._settings.port, first_message(wamid)
-        )
+        # Somebody new each time: who has a ticket already is not shown the menu.
+        wamid, somebody = demo.new_wamid(), replace(demo.somebody(), name="Ana")
+        body = somebody.hook(wamid, demo.typed("Hola"))
+        answer = await asyncio.to_thread(post, self._url / "webhook", body)
         (row,) = await app[DATABASE].fetch(ROW, wamid)
-        notification = await self._crm.first()
+        notification = await self._world.crm.first()
+        reply = await self._reply(app, row["conversacion_id"])
         _show("the answer", answer)
-        _show("its row", json.dumps(dict(row), default=str, ensure_ascii=False))
+        _show("its row", _as_json(row))
         _show("its notification", notification)
+        _show("the menu that answers it", _as_json(reply))
         _show("its log line", lines.processed)
         self.passed = bool(lines.processed)
+
+    async def _reply(self, app: web.Application, conversation: object) -> Row:
+        while not (  # noqa: ASYNC110 -- the database rings no bell
+            rows := await app[DATABASE].fetch(REPLY, conversation)
+        ):
+            await asyncio.sleep(POLL_S)
+        return rows[0]
 
 
 class _Tee(io.TextIOBase):
@@ -171,51 +229,23 @@ class _Tee(io.TextIOBase):
         self.below.flush()
 
 
+def _as_json(row: Row) -> str:
+    fields = {name: row[name] for name in row.keys()}  # noqa: SIM118 -- a Row
+    return json.dumps(fields, default=str, ensure_ascii=False)
+
+
 def _show(what: str, value: str) -> None:
     sys.stdout.write(f"\n{what}:\n  {value}\n")
 
 
-def first_message(wamid: str) -> bytes:
-    """Return a webhook body in which an invented person says hello."""
-    message = {
-        "from": "5491100000001",
-        "from_user_id": "AR.1000000000000001",
-        "id": wamid,
-        "timestamp": str(int(time.time())),
-        "type": "text",
-        "text": {"body": "Hola"},
-    }
-    value = {
-        "messaging_product": "whatsapp",
-        "metadata": {
-            "display_phone_number": "5491100000000",
-            "phone_number_id": PHONE_NUMBER_ID,
-        },
-        "contacts": [
-            {
-                "profile": {"name": "Ana"},
-                "wa_id": "5491100000001",
-                "user_id": "AR.1000000000000001",
-            }
-        ],
-        "messages": [message],
-    }
-    change = {"field": "messages", "value": value}
-    body = {
-        "object": "whatsapp_business_account",
-        "entry": [{"id": "200000000000001", "changes": [change]}],
-    }
-    return json.dumps(body).encode()
-
-
-def post(host: str, port: int, body: bytes) -> str:
+def post(url: URL, body: bytes) -> str:
     """Post *body*, signed with the demo secret, and return the answer."""
-    connection = http.client.HTTPConnection(host, port, timeout=SMOKE_S)
+    connection = http.client.HTTPConnection(url.host or "", url.port, timeout=SMOKE_S)
     signature = sign(body, APP_SECRET.encode())
     try:
         connection.request(
             "POST",
-            "/webhook",
+            url.path,
             body,
             {"Content-Type": "application/json", "X-Hub-Signature-256": signature},
         )

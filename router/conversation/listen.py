@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from router.conversation import replies
 from router.conversation.menu import Menu, Option, Page
-from router.conversation.words import Heard, Intent, hear
+from router.conversation.words import Heard, Intent, hear, says_menu
 from router.model import Content, Event
 
 TEXT = "message.text"
@@ -81,10 +81,7 @@ def asks_for_menu(event: Event, content: Content) -> bool:
     """Return whether the word MENU is said or tapped. A 0 may be an answer to an agent."""
     if content.choice:
         return content.choice.strip().lower() == replies.MENU
-    if event.kind in MEDIA:
-        return False
-    heard = hear(content.text)
-    return heard.intent is Intent.MENU and not heard.code
+    return event.kind not in MEDIA and says_menu(content.text)
 
 
 def _typed(heard: Heard, menu: Menu, page: Page) -> Meaning:

@@ -1,6 +1,7 @@
 """Who owns a conversation: whoever owns it answers."""
 
 import enum
+import functools
 
 from router.conversation.state import Conversation
 
@@ -20,11 +21,14 @@ def owner_of(conversation: Conversation, line_area: str | None) -> Owner:
 
 def is_derived(conversation: Conversation) -> bool:
     """Return whether it was handed over, in this router's words or an older one's."""
-    words = (conversation.router_estado, conversation.estado)
-    return any(
-        (word or "").strip().lower().startswith(("derivada", "derivado"))
-        for word in words
+    return _says_derived(conversation.router_estado) or _says_derived(
+        conversation.estado
     )
+
+
+@functools.lru_cache(maxsize=256)
+def _says_derived(word: str | None) -> bool:
+    return (word or "").strip().lower().startswith(("derivada", "derivado"))
 
 
 def is_held(conversation: Conversation, line_area: str | None) -> bool:

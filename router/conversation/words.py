@@ -6,6 +6,7 @@ import unicodedata
 from typing import NamedTuple
 
 LONGEST = 200  # characters; a longer message is a story, and no command
+LONGEST_COMMAND = 64  # characters, with all the signs and blanks around one word
 _MOST_FOLDED = 4096  # characters that are remembered: a hostile text may hold any
 
 
@@ -40,6 +41,11 @@ def hear(text: str) -> Heard:
     if _GREETING.fullmatch(_REPEATED.sub(r"\1", words)):
         return Heard(Intent.GREETING, words)
     return Heard(Intent.OTHER, words)
+
+
+def says_menu(text: str) -> bool:
+    """Return whether *text*, whole, is the word MENU: what `hear` says, for less."""
+    return len(text) <= LONGEST_COMMAND and plain(text) in _MENU
 
 
 def plain(text: str) -> str:

@@ -36,9 +36,7 @@ def read_json(body: bytes) -> Any:
 
 
 def _has_big_number(body: bytes) -> bool:
-    return (
-        _NINETEEN in body.translate(_DIGITS) and _MAY_BE_BIG.search(body) is not None
-    )
+    return _NINETEEN in body.translate(_DIGITS) and _MAY_BE_BIG.search(body) is not None
 
 
 def _refuse(word: str) -> Any:

@@ -15,7 +15,7 @@ somebody as (
   left join lateral (
     select v.id, v.estado, v.ts_ultimo_mensaje, v.created_at from conversaciones v
     where v.contacto_id = f.id
-    order by (v.estado = 'cerrada'), v.ts_ultimo_mensaje desc nulls last,
+    order by (v.estado = /*estado*/'cerrada'), v.ts_ultimo_mensaje desc nulls last,
              v.created_at desc, v.id
     limit 1) v on true
   order by f.rank, v.ts_ultimo_mensaje desc nulls last, f.id

@@ -1,0 +1,1 @@
+"""What those who run the router look at: metrics, and answers about conversations."""
