@@ -9,7 +9,7 @@ from router.config import Bot, Destination, Line, Settings
 from router.conversation import check
 from router.conversation.decide import Decision, Policy, decide
 from router.conversation.menu import Menu, MenuError, packaged
-from router.conversation.owner import is_derived
+from router.conversation.owner import Owner, owner_of
 from router.conversation.priority import priority_of
 from router.conversation.state import Conversation as State
 from router.destinations import payloads
@@ -84,12 +84,14 @@ class Told:
         if entrance := self._first(f"ingesta_{name}", "ingesta_wsp4"):
             body = payloads.ingesta(conversation, event, content)
             yield _row(entrance, event, conversation, body)
-        if is_derived(new.before) and (owner := self._owner(area)):
+        line = self._lines.find(event.phone_number_id)
+        held = owner_of(new.before, line.area if line else None) is Owner.HUMAN
+        if held and not event.group_id and (owner := self._owner(area)):
             body = payloads.proxied(conversation, area, event, content, new.at)
             yield _row(owner, event, conversation, body)
         for destination in self._of["message.received"]:
-            line = self._lines.name_of(event.phone_number_id)
-            body = payloads.received(conversation, line, event, content, new.at)
+            name = self._lines.name_of(event.phone_number_id)
+            body = payloads.received(conversation, name, event, content, new.at)
             yield _row(destination, event, conversation, body)
         if new.ticket:
             yield from self._of_derivation(new, conversation, new.ticket)
