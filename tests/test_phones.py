@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.whatsapp.phones import canonical, equivalents
+from router.whatsapp.phones import canonical, equivalents, written_forms
 
 
 def digits(first: str, length: int) -> st.SearchStrategy[str]:
@@ -114,3 +114,34 @@ def test_the_15_is_found_behind_any_area_code(number: str) -> None:
     areas = [2] if number.startswith("11") else [3, 4]
     for area in areas:
         assert canonical(f"54{number[:area]}15{number[area:]}") == f"549{number}"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "+54 9 11 2345-6789",
+        "0054 9 (11) 2345 6789",
+        "011 15 2345-6789",
+        "11 2345-6789",
+        "5491123456789",
+    ],
+)
+def test_people_write_one_number_in_many_ways(written: str) -> None:
+    assert "5491123456789" in written_forms(written)
+
+
+@pytest.mark.parametrize("written", ["", "+", "AR.1", "@ana", "11 2345 x"])
+def test_what_is_no_number_has_no_form(written: str) -> None:
+    assert written_forms(written) == []
+
+
+def test_a_number_with_a_country_code_is_of_that_country_only() -> None:
+    assert written_forms("+1 123 456 7890") == ["11234567890"]
+
+
+@given(ANY)
+def test_what_is_written_in_digits_comes_first(number: str) -> None:
+    forms = written_forms(number)
+    if number.isascii() and number.isdigit() and not number.startswith("00"):
+        assert forms[0] == number
+        assert equivalents(number) <= set(forms)

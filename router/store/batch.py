@@ -8,9 +8,11 @@ from uuid import UUID
 
 from router.conversation.decide import Decision
 from router.conversation.state import Conversation as State
-from router.model import Content, Delivery, Event, Received, Reply
+from router.model import Content, Delivery, Event, Person, Received, Reply
+from router.store.aliases import Alias, aliases_of, changed_to, kept_of
+from router.store.changes import target_of
 from router.store.keys import digest
-from router.store.people import Alias, Conversation, aliases_of
+from router.store.people import Conversation
 from router.whatsapp.storable import text
 
 EARLIEST = datetime(2009, 1, 1, tzinfo=UTC)  # WhatsApp's first year
@@ -25,6 +27,8 @@ class Message(NamedTuple):
     delivery: Delivery
     wamid: str
     aliases: list[Alias]  # of the person; empty in a group
+    kept: list[Alias]  # names that find nobody, but are kept
+    changed: Person | None  # the names that the person has from now on
 
 
 @dataclass(slots=True)
@@ -34,6 +38,9 @@ class Batch:
     messages: list[Message] = field(default_factory=list)
     statuses: dict[bytes, tuple[Event, Delivery]] = field(default_factory=dict)
     notices: dict[str, tuple[Event, Delivery]] = field(default_factory=dict)
+    targets: dict[str, str] = field(
+        default_factory=dict
+    )  # of notices: what they change
     bodies: dict[int, Delivery] = field(default_factory=dict)  # to archive, by id()
     numbers: dict[int, int] = field(default_factory=dict)  # of bodies, by id()
 
@@ -53,12 +60,13 @@ class Batch:
             self.statuses.setdefault(digest(event.key), (event, delivery))
             return
         if event.content is None or not incoming(event):
-            self.notices.setdefault(notice_key(event), (event, delivery))
+            key = notice_key(event)
+            self.notices.setdefault(key, (event, delivery))
+            if event.content is None and (target := target_of(event)):
+                self.targets[key] = target
         if event.content is not None and (wamid := text(event.key)) not in seen:
             seen.add(wamid)
-            named = [] if event.group_id else aliases_of(event.scope, event.person)
-            message = Message(event, event.content, delivery, wamid, named)
-            self.messages.append(message)
+            self.messages.append(_message(event, event.content, delivery, wamid))
 
     @property
     def has_outgoing(self) -> bool:
@@ -68,6 +76,14 @@ class Batch:
     def number_of(self, delivery: Delivery) -> int:
         """Return the row in `router.deliveries` that *delivery* has, or will have."""
         return delivery.id or self.numbers[id(delivery)]
+
+
+def _message(event: Event, content: Content, delivery: Delivery, wamid: str) -> Message:
+    if event.group_id:
+        return Message(event, content, delivery, wamid, [], [], None)
+    scope, person = event.scope, event.person
+    asked, kept = aliases_of(scope, person), kept_of(scope, person)
+    return Message(event, content, delivery, wamid, asked, kept, changed_to(event))
 
 
 @dataclass(slots=True)

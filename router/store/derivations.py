@@ -9,7 +9,7 @@ from router.conversation.decide import Derivation
 from router.model import Event
 from router.store.batch import Written
 from router.store.database import Row
-from router.store.sql_files import sql
+from router.store.dialect import PLAN, Dialect
 from router.whatsapp.storable import json_text
 
 ARGENTINA = timezone(timedelta(hours=-3))  # no summer time since 2009
@@ -45,12 +45,12 @@ def derived(written: Sequence[Written]) -> list[tuple[Written, Derivation]]:
 
 
 async def number_tickets(
-    tx: Fetches, written: Sequence[Written], now: datetime
+    tx: Fetches, written: Sequence[Written], now: datetime, dialect: Dialect = PLAN
 ) -> set[str]:
     """Give each derivation its ticket; return the tickets that are new."""
     handed = derived(written)
     asked = list(dict.fromkeys(new.conversation.id for new, _ in handed))
-    rows = await tx.fetch(sql("tickets"), asked, now.astimezone(ARGENTINA).year)
+    rows = await tx.fetch(dialect.sql("tickets"), asked, now.astimezone(ARGENTINA).year)
     tickets: dict[UUID, str] = {row["id"]: row["ticket_id"] for row in rows}
     for new, _ in handed:
         new.ticket = tickets[new.conversation.id]
@@ -58,7 +58,11 @@ async def number_tickets(
 
 
 async def hand_over(
-    tx: Fetches, written: Sequence[Written], fresh: set[str], desk: Desk
+    tx: Fetches,
+    written: Sequence[Written],
+    fresh: set[str],
+    desk: Desk,
+    dialect: Dialect = PLAN,
 ) -> None:
     """Write the tickets, derivations and audit rows of what `number_tickets` numbered.
 
@@ -66,34 +70,42 @@ async def hand_over(
     """
     handed = derived(written)
     asked = list({new.conversation.id for new, _ in handed})
-    context = await tx.fetch(sql("context"), asked, CONTEXT)
+    context = await tx.fetch(dialect.sql("context"), asked, CONTEXT)
     left = set(fresh)
     while handed:
         # A ticket twice in a batch is opened by one statement and moved on by the next.
         first = {new.ticket: (new, it) for new, it in reversed(handed)}
         rows = [
-            _row(new, it, context, desk) | {"fresh": new.ticket in left}
+            _row(new, it, context, desk, dialect) | {"fresh": new.ticket in left}
             for new, it in first.values()
         ]
-        await tx.fetch(sql("derive"), json_text(rows))
+        await tx.fetch(dialect.sql("derive"), json_text(rows))
         left.clear()
         handed = [pair for pair in handed if pair not in first.values()]
 
 
 def _row(
-    new: Written, derivation: Derivation, context: Sequence[Row], desk: Desk
+    new: Written,
+    derivation: Derivation,
+    context: Sequence[Row],
+    desk: Desk,
+    dialect: Dialect,
 ) -> dict[str, Any]:
+    contact = dialect.write("remitente_tipo", "contact")
     mine = [r for r in context if r["conversacion_id"] == new.conversation.id]
     return {
         "conversacion_id": str(new.conversation.id),
         "telefono": new.conversation.telefono,
-        "area": derivation.area,
+        "area": dialect.write("area", derivation.area),
         "subetiqueta": derivation.subetiqueta,
         "inbox_destino": desk.inbox_of(derivation.area),
         "ticket_id": new.ticket,
-        "prioridad": desk.priority_of(
-            new.event,
-            (row["mensaje"] for row in mine if row["remitente_tipo"] == "contact"),
+        "prioridad": dialect.write(
+            "prioridad",
+            desk.priority_of(
+                new.event,
+                (row["mensaje"] for row in mine if row["remitente_tipo"] == contact),
+            ),
         ),
         "metadata": _metadata(new, derivation, mine),
         "payload": {

@@ -20,18 +20,28 @@ from typing import Any, NamedTuple, Protocol
 
 from router.conversation.decide import Decision
 from router.conversation.state import Conversation as State
-from router.model import Event, Received, Reply
-from router.store import rows
+from router.model import Event, Person, Received, Reply
+from router.store import changes, rows
+from router.store.aliases import (
+    Alias,
+    aliases_of,
+    asked,
+    kept_of,
+    short,
+    telefonos_asked,
+)
 from router.store.batch import Batch, Message, Said, Written, incoming, when
 from router.store.database import Database, Row, Transaction
 from router.store.derivations import TICKET, derived, hand_over, number_tickets
+from router.store.dialect import PLAN, Dialect
 from router.store.failures import Raced
 from router.store.keys import digest, lock_key, row_id
-from router.store.people import Alias, Directory, columns, short, telefono_of
+from router.store.people import Change, Conversation, Directory, columns
 from router.store.recall import Recall
 from router.store.rows import OutboxRow
 from router.store.sql_files import sql
 from router.store.statuses import States, with_reports
+from router.whatsapp.shapes.aliases import line_of
 
 NUMBERS = 1000  # of deliveries at once, as the sequence in 0002_router_tables.sql says
 
@@ -106,9 +116,9 @@ class Numbers:
 class Ledger:
     """Writes events as rows: each once, all of a batch or nothing."""
 
-    def __init__(self, database: Database, desk: Desk) -> None:
-        """Ask *desk* what each message means."""
-        self._database, self._desk = database, desk
+    def __init__(self, database: Database, desk: Desk, dialect: Dialect = PLAN) -> None:
+        """Ask *desk* what each message means; the tables are in the words of *dialect*."""
+        self._database, self._desk, self._dialect = database, desk, dialect
         self._recall = Recall()
         self._numbers = Numbers(database)
 
@@ -142,12 +152,16 @@ class Ledger:
             outcome = await self._record(self._database, work)
         else:
             async with self._database.transaction() as tx:
-                if directory.unopened or look is Look.HOLD:
+                if directory.unopened or directory.is_moving or look is Look.HOLD:
                     directory = await self._look_closer(tx, batch, directory, look)
                     written, remembered = self._place(batch, directory), None
                 await _add_people(tx, directory)
                 work = _Work(batch, directory, written, looked_up=not remembered)
                 outcome = await self._record_with_derivations(tx, work)
+                if directory.is_moving:
+                    await _move_people(tx, directory, self._dialect)
+                if changed := _changed(batch, directory, written):
+                    await changes.apply(tx, changed, self._dialect)
         self._recall.remember(batch, directory)
         return outcome
 
@@ -165,56 +179,88 @@ class Ledger:
         return directory
 
     async def _look_up(self, tx: Fetches, batch: Batch) -> Directory:
-        aliases: set[Alias] = set()
-        telefonos, groups = set[str](), set[str]()
+        names, telefonos, groups = set[str](), set[str](), set[str]()
         for message in batch.messages:
             if message.event.group_id:
                 groups.add(short(message.event.group_id))
-            else:
-                aliases.update(message.aliases)
-                telefonos.add(telefono_of(message.event.person))
+                continue
+            new = _new_names(message)
+            for alias in (*message.aliases, *message.kept, *new):
+                names.update(asked(alias))
+            telefonos |= telefonos_asked(message.aliases)
+            if new:
+                telefonos |= telefonos_asked(new)
         found = await tx.fetch(
-            sql("lookup"),
+            self._dialect.sql("lookup"),
             [message.wamid for message in batch.messages],
-            *columns(list(aliases), 3),
+            list(names),
             list(telefonos),
             list(groups),
         )
-        return Directory.from_rows(found)
+        return Directory.from_rows(found, self._dialect)
 
     def _place(self, batch: Batch, directory: Directory) -> list[Written]:
         now = datetime.now(UTC)
-        return [
+        written = [
             self._decided(message, directory, now)
             for message in batch.messages
             if message.wamid not in directory.known_messages
         ]
+        if directory.has_renumbered:
+            directory.settle()
+        return written
 
     def _decided(
         self, message: Message, directory: Directory, now: datetime
     ) -> Written:
-        event, content, delivery, wamid, aliases = message
-        line = self._desk.line_of(event.phone_number_id)
-        conversation = directory.conversation_of(event, aliases, line)
+        event, delivery = message.event, message.delivery
+        at = when(event, delivery)
+        conversation = self._conversation_of(message, directory, at)
         before, decision = conversation.state, None
         if incoming(event):
             decision = self._desk.decide(event, before, now)
             conversation.state = decision.conversation
-        at = when(event, delivery)
         return Written(
-            event, content, conversation, delivery, at, wamid, before, decision
+            event,
+            message.content,
+            conversation,
+            delivery,
+            at,
+            message.wamid,
+            before,
+            decision,
         )
+
+    def _conversation_of(
+        self, message: Message, directory: Directory, at: datetime
+    ) -> Conversation:
+        event = message.event
+        line = self._line_of(event)
+        if event.group_id:
+            return directory.conversation_of_group(short(event.group_id), line)
+        contact = directory.contact_of(event.person, message.aliases, message.kept, at)
+        conversation = directory.conversation_of(contact, line)
+        if message.changed is not None:
+            change = Change(*_new_names_of(message, message.changed), at)
+            directory.change(contact, event.person, change)
+        return conversation
+
+    def _line_of(self, event: Event) -> str:
+        # Bodies of n8n and the CRM say their line by its name.
+        if event.phone_number_id is None and (name := line_of(event.item)):
+            return short(name)
+        return self._desk.line_of(event.phone_number_id)
 
     async def _record_with_derivations(self, tx: Transaction, work: "_Work") -> Outcome:
         work.states = await _states_that_waited(tx, work.batch, work.written)
         if not derived(work.written):
             return await self._record(tx, work)
-        fresh = await number_tickets(tx, work.written, datetime.now(UTC))
+        fresh = await number_tickets(tx, work.written, datetime.now(UTC), self._dialect)
         for new, _ in derived(work.written):
             after = new.conversation.state
             new.conversation.state = replace(after, ultima_derivacion=new.ticket)
         outcome = await self._record(tx, work)
-        await hand_over(tx, work.written, fresh, self._desk)
+        await hand_over(tx, work.written, fresh, self._desk, self._dialect)
         return outcome
 
     async def _record(self, tx: Fetches, work: "_Work") -> Outcome:
@@ -234,8 +280,9 @@ class Ledger:
             work.states,
             told,
             looked_up=work.looked_up,
+            dialect=self._dialect,
         )
-        (recorded,) = await tx.fetch(sql("record"), *arguments)
+        (recorded,) = await tx.fetch(self._dialect.sql("record"), *arguments)
         for new in written:
             new.conversation.version = recorded["version"]
         return Outcome(written, {row.destination for row in told})
@@ -269,10 +316,34 @@ class _Work:
     states: States = field(default_factory=dict)
 
 
+def _new_names(message: Message) -> list[Alias]:
+    if message.changed is None:
+        return []
+    new, kept = _new_names_of(message, message.changed)
+    return new + kept
+
+
+def _new_names_of(message: Message, new: Person) -> tuple[list[Alias], list[Alias]]:
+    scope = message.event.scope
+    return aliases_of(scope, new), kept_of(scope, new)
+
+
 def _is_plain(batch: Batch, directory: Directory, written: Sequence[Written]) -> bool:
     # One statement is enough.
     simple = directory.knows_everybody and not batch.has_outgoing
-    return simple and not derived(written)
+    return simple and not (batch.targets or directory.waiting or derived(written))
+
+
+def _changed(
+    batch: Batch, directory: Directory, written: Sequence[Written]
+) -> list[str]:
+    """Return the messages that something was said of, perhaps before they came."""
+    late = [
+        new.wamid
+        for new in written
+        if new.wamid in directory.waiting or not incoming(new.event)
+    ]
+    return sorted({*batch.targets.values(), *late})
 
 
 def replies_of(new: Written) -> Sequence[Reply]:
@@ -293,6 +364,8 @@ async def _forget_the_deleted(tx: Transaction, batch: Batch) -> None:
 
 
 async def _add_people(tx: Transaction, directory: Directory) -> None:
+    for contact, telefono in directory.renumbered:
+        await tx.fetch(sql("renumber"), contact, telefono)
     arguments = directory.people_arguments()
     if arguments is None:
         return
@@ -300,6 +373,28 @@ async def _add_people(tx: Transaction, directory: Directory) -> None:
     wanted = (len(directory.new_contacts), len(directory.new_aliases))
     if (row["contacts"], row["aliases"]) != wanted:
         raise Raced("another writer met the same person")
+
+
+async def _move_people(tx: Transaction, directory: Directory, dialect: Dialect) -> None:
+    """Write which names passed to whom, and who turned out to be one."""
+    given = {
+        **directory.moved,
+        **{a: directory.by_alias[a] for a in directory.left_now},
+    }
+    if given:
+        aliases = [(*a, c.id, directory.left.get(a)) for a, c in given.items()]
+        await tx.fetch(sql("realias"), *columns(aliases, 5))
+    if directory.adopted:
+        pairs = [(c.id, c.contacto_id) for c in directory.adopted]
+        await tx.fetch(sql("adopt"), *columns(pairs, 2))
+    for loser, survivor, open_one, telefono in directory.merges:
+        kept_open = open_one.id if open_one else None
+        await tx.fetch(
+            sql("merge"), loser.id, survivor.id, kept_open, telefono, loser.plain
+        )
+    involved = [(c.id, telefono) for c, telefono in directory.involved.items()]
+    if involved:
+        await tx.fetch(dialect.sql("touch"), *columns(sorted(involved), 2))
 
 
 async def _states_that_waited(

@@ -7,8 +7,9 @@ a steady conversation costs one round trip, and a changed one two more.
 
 from typing import Generic, TypeVar
 
+from router.store.aliases import Alias, short
 from router.store.batch import Batch, Message
-from router.store.people import Alias, Contact, Conversation, Directory, short
+from router.store.people import Contact, Conversation, Directory
 
 MOST = 10_000  # people, and messages, of each of two generations
 
@@ -75,7 +76,10 @@ class Recall:
 
     def _recalls_person(self, message: Message, directory: Directory) -> bool:
         first: Contact | None = None
-        for alias in message.aliases:
+        if message.changed is not None or not message.aliases:
+            return False
+        named = message.aliases + message.kept if message.kept else message.aliases
+        for alias in named:
             contact = self._people.get(alias)
             if contact is None or contact is not (first := first or contact):
                 return False
@@ -85,7 +89,7 @@ class Recall:
     def remember(self, batch: Batch, directory: Directory) -> None:
         """Remember what was committed."""
         for alias, contact in directory.by_alias.items():
-            if contact.conversation is not None:
+            if contact.conversation is not None and alias not in directory.left:
                 self._people.put(alias, contact)
         for group, conversation in directory.groups.items():
             self._groups.put(group, conversation)
@@ -95,7 +99,7 @@ class Recall:
     def forget(self, batch: Batch) -> None:
         """Forget who wrote the messages of *batch*."""
         for message in batch.messages:
-            for alias in message.aliases:
+            for alias in message.aliases + message.kept:
                 self._people.drop(alias)
             if message.event.group_id:
                 self._groups.drop(short(message.event.group_id))

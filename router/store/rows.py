@@ -3,10 +3,11 @@
 Each row is a tuple in the order of its type in migrations/0002_router_tables.sql.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
 import orjson
@@ -15,6 +16,8 @@ from router.conversation.state import OPEN
 from router.conversation.state import Conversation as State
 from router.model import Delivery, Event
 from router.store.batch import EARLIEST, Batch, Said, Written, incoming
+from router.store.changes import tail
+from router.store.dialect import CONVERSATION, MESSAGE, PLAN, STATUS, Dialect
 from router.store.keys import digest, row_id
 from router.store.people import Conversation, Directory
 from router.store.statuses import States, progress
@@ -46,23 +49,55 @@ def arguments(  # noqa: PLR0913, PLR0917 -- what a batch comes to
     told: Sequence[OutboxRow],
     *,
     looked_up: bool,
+    dialect: Dialect = PLAN,
 ) -> tuple[Any, ...]:
     """Return the arguments of the `record` statement."""
     claims = sorted(digest(new.wamid) for new in written)
     opened, touched = conversations(directory, written)
-    messages = [_message(new, states, batch) for new in written]
+    ids = [row_id() for _ in written]
+    quotable = dict(zip((new.wamid for new in written), ids, strict=True))
+    messages = [
+        _message(key, new, states, batch, quotable)
+        for key, new in zip(ids, written, strict=True)
+    ]
+    if said:
+        messages += map(_reply, said)
+    statuses = _statuses(batch)
+    if not dialect.is_plain:
+        stored = {new.conversation.id: new.conversation.stored for new in written}
+        opened, touched = (
+            [_in_words(row, stored, dialect) for row in rows]
+            for rows in (opened, touched)
+        )
+        messages = [dialect.row(row, MESSAGE) for row in messages]
+        statuses = [dialect.row(row, STATUS) for row in statuses]
     return (
         [_body(batch, delivery) for delivery in batch.bodies.values()],
         opened,
         touched,
         claims,
-        [*messages, *map(_reply, said)] if said else messages,
+        messages,
         [] if looked_up else [new.wamid for new in written],
-        _statuses(batch),
+        statuses,
         _notices(batch),
         told,
         len(claims),
         len(touched),
+    )
+
+
+def _in_words(
+    row: tuple[Any, ...],
+    stored: Mapping[UUID, Mapping[str, str] | None],
+    dialect: Dialect,
+) -> tuple[Any, ...]:
+    """Return a conversation's row in the table's words, and unchanged ones as they stand."""
+    had = stored.get(row[0]) or {}
+    return tuple(
+        had.get(value) or dialect.write(CONVERSATION[n], value)
+        if n in CONVERSATION
+        else value
+        for n, value in enumerate(row)
     )
 
 
@@ -87,7 +122,17 @@ def conversations(
 class _Change:
     """What the messages of a batch make of one conversation."""
 
-    __slots__ = ("before", "derived_at", "inbound", "it", "preview", "ts", "wrote")
+    __slots__ = (
+        "before",
+        "came_from",
+        "derived_at",
+        "inbound",
+        "it",
+        "preview",
+        "referred",
+        "ts",
+        "wrote",
+    )
 
     def __init__(self, it: Conversation, before: State) -> None:
         self.it, self.before = it, before
@@ -95,6 +140,8 @@ class _Change:
         self.inbound: datetime | None = None
         self.derived_at: datetime | None = None
         self.wrote = 0
+        self.referred: datetime | None = None
+        self.came_from: dict[str, Any] = {}
 
     def take(self, new: Written) -> None:
         if new.at >= self.ts:
@@ -102,8 +149,15 @@ class _Change:
         if incoming(new.event):
             self.wrote += 1
             self.inbound = new.at if self.inbound is None else max(self.inbound, new.at)
+            if new.content.referral:
+                self._refer(new.content.referral, new.at)
         if new.ticket:
             self.derived_at = new.delivery.received_at
+
+    def _refer(self, referral: Mapping[str, Any], at: datetime) -> None:
+        self.came_from |= attribution(referral)
+        if "referral" in self.came_from:
+            self.referred = at if self.referred is None else max(self.referred, at)
 
     def row(self) -> tuple[object, ...]:
         it, state = self.it, self.it.state
@@ -128,13 +182,38 @@ class _Change:
             self.preview,
             self.ts,
             self.inbound,
+            self.referred,
         )
 
     def _metadata(self) -> str | None:
         memory = self.it.state.memory
-        if memory is self.before.memory:
-            return None
-        return orjson.dumps({"bot": memory.to_json()}).decode()
+        kept = memory is self.before.memory
+        if self.came_from:
+            bot = {} if kept else {"bot": memory.to_json()}
+            return json_text(self.came_from | bot)
+        return None if kept else orjson.dumps({"bot": memory.to_json()}).decode()
+
+
+def attribution(referral: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stands in conversaciones.metadata of where a person came from.
+
+    `referral` as received, where an advertisement led here; `utm_*` of its URL, or of the
+    body. Meta's names throughout.
+    """
+    found: dict[str, Any] = {}
+    if any(not name.startswith("utm_") for name in referral):
+        found["referral"] = dict(referral)
+    query = parse_qsl(_query(referral.get("source_url")))
+    found |= {name: value for name, value in query if name.startswith("utm_")}
+    own = {name: value for name, value in referral.items() if name.startswith("utm_")}
+    return found | own
+
+
+def _query(url: object) -> str:
+    try:
+        return urlsplit(url).query if isinstance(url, str) else ""
+    except ValueError:
+        return ""
 
 
 def _body(batch: Batch, delivery: Delivery) -> tuple[object, ...]:
@@ -142,12 +221,15 @@ def _body(batch: Batch, delivery: Delivery) -> tuple[object, ...]:
     return number, delivery.received_at, delivery.door.value, delivery.body
 
 
-def _message(new: Written, states: States, batch: Batch) -> tuple[object, ...]:
+def _message(
+    key: UUID, new: Written, states: States, batch: Batch, quotable: Mapping[str, UUID]
+) -> tuple[object, ...]:
     event, content, media = new.event, new.content, new.content.media
     inbound = incoming(event)
     state, error = (None, None) if inbound else states.get(new.wamid, ("sent", None))
+    quoted = _text(content.quoted_id)
     return (
-        row_id(),
+        key,
         new.conversation.id,
         text(content.text),
         content.tipo,
@@ -156,12 +238,15 @@ def _message(new: Written, states: States, batch: Batch) -> tuple[object, ...]:
         _text(event.person.name) if inbound else None,
         new.at,
         new.wamid,
-        _text(content.quoted_id),
+        quoted,
         _text(media.mime_type) if media else None,
         _text(media.filename) if media else None,
         state,
         _text(error),
         _metadata(event, batch.number_of(new.delivery)),
+        _text(media.url) if media else None,
+        quotable.get(quoted) if quoted else None,
+        tail(quoted) if quoted else None,
     )
 
 
@@ -183,6 +268,9 @@ def _reply(said: Said) -> tuple[object, ...]:
         "pendiente" if said.sent else "no_enviado",
         None,
         orjson.dumps(kind).decode(),
+        None,
+        None,
+        None,
     )
 
 
@@ -213,7 +301,14 @@ def _statuses(batch: Batch) -> Rows:
 
 def _notices(batch: Batch) -> Rows:
     return [
-        (key, text(event.kind), json_text(event.item), delivery.received_at)
+        (
+            key,
+            text(event.kind),
+            json_text(event.item),
+            delivery.received_at,
+            (target := batch.targets.get(key)),
+            tail(target),
+        )
         for key, (event, delivery) in sorted(batch.notices.items())
     ]
 

@@ -100,14 +100,16 @@ create type router.conversation_row as (
   id uuid, version xid, contacto_id uuid, telefono text, linea text,
   area text, estado text, router_estado text, submenu_actual text, subetiqueta text,
   ultima_derivacion text, derived_at timestamptz, unassigned boolean, metadata jsonb,
-  preview text, ts timestamptz, inbound timestamptz);
+  preview text, ts timestamptz, inbound timestamptz, referred timestamptz);
 create type router.message_row as (
   id uuid, conversacion_id uuid, mensaje text, tipo text, direccion text, remitente_tipo text,
   remitente_nombre text, ts timestamptz, whatsapp_message_id text, whatsapp_context_id text,
-  media_type text, media_filename text, estado_envio text, error text, metadata jsonb);
+  media_type text, media_filename text, estado_envio text, error text, metadata jsonb,
+  media_url text, citado uuid, context_tail text);
 create type router.status_row as (
   key bytea, phone_number_id text, wamid text, type text, status text, participant text,
   ts timestamptz, payload jsonb, received_at timestamptz, state text, rank integer, error text);
-create type router.notice_row as (key text, kind text, payload jsonb, received_at timestamptz);
+create type router.notice_row as (
+  key text, kind text, payload jsonb, received_at timestamptz, target text, target_tail text);
 create type router.outbox_row as (
   destination text, key text, lane text, payload bytea, status bytea);

@@ -7,20 +7,22 @@ handed as (
     at timestamptz)
 ),
 opened as (
-  insert into tickets (ticket_id, conversacion_id, telefono, area, prioridad, metadata,
-                       ts_abierto)
-  select ticket_id, conversacion_id, telefono, area, prioridad, metadata, at
+  insert into tickets (ticket_id, conversacion_id, telefono, area, estado, prioridad,
+                       metadata, ts_abierto)
+  select ticket_id, conversacion_id, telefono, area, /*ticket_estado*/'abierto', prioridad,
+         metadata, at
   from handed where fresh
 ),
 moved as (
   update tickets t set area = h.area, updated_at = now(),
-    prioridad = case when h.prioridad = 'alta' then 'alta' else t.prioridad end
+    prioridad = case when h.prioridad = /*prioridad*/'alta' then h.prioridad else t.prioridad end
   from handed h where t.ticket_id = h.ticket_id and not h.fresh
 ),
 derived as (
   insert into derivaciones (conversacion_id, telefono, area, subetiqueta, inbox_destino,
-                            ticket_id, payload, ts_derivacion)
-  select conversacion_id, telefono, area, subetiqueta, inbox_destino, ticket_id, payload, at
+                            ticket_id, status, payload, ts_derivacion)
+  select conversacion_id, telefono, area, subetiqueta, inbox_destino, ticket_id,
+         /*derivacion_estado*/'enviada', payload, at
   from handed
 )
 insert into audit_log (conversacion_id, telefono, accion, datos)

@@ -2,7 +2,7 @@
 -- transaction, and the one round trip.
 --
 -- It takes itself back (division by zero) when what it was computed from is not true any more:
--- somebody changed one of the conversations, or has one of the messages.
+-- somebody changed one of the conversations, has one of the messages, or changed it already.
 -- $1 bodies; $2 new conversations; $3 known ones, at the version they were read in;
 -- $4 claims (keys of the messages); $5 messages; $6 ids of messages that nobody looked up;
 -- $7 statuses; $8 notices; $9 what must be told, some of it only if its status is new;
@@ -16,10 +16,10 @@ archived as (
 opened as (
   insert into conversaciones (id, contacto_id, telefono, linea_origen, area, estado,
     router_estado, submenu_actual, subetiqueta, ultima_derivacion, ts_ultima_derivacion,
-    metadata, ultimo_mensaje, ts_ultimo_mensaje, ventana_24h_fin)
+    metadata, ultimo_mensaje, ts_ultimo_mensaje, ventana_24h_fin, ventana_72h_fin)
   select id, contacto_id, telefono, linea, area, estado, router_estado, submenu_actual,
     subetiqueta, ultima_derivacion, derived_at, coalesce(metadata, '{}'), preview, ts,
-    inbound + interval '24 hours'
+    inbound + interval '24 hours', referred + interval '72 hours'
   from unnest($2::router.conversation_row[])
 ),
 touched as (
@@ -39,6 +39,7 @@ touched as (
                           then t.preview else v.ultimo_mensaje end,
     ts_ultimo_mensaje = greatest(v.ts_ultimo_mensaje, t.ts),
     ventana_24h_fin = greatest(v.ventana_24h_fin, t.inbound + interval '24 hours'),
+    ventana_72h_fin = greatest(v.ventana_72h_fin, t.referred + interval '72 hours'),
     updated_at = now()
   from unnest($3::router.conversation_row[]) as t
   where v.id = t.id and v.xmin = t.version
@@ -51,8 +52,22 @@ claimed as (
 written as (
   insert into mensajes (id, conversacion_id, mensaje, tipo, direccion, remitente_tipo,
     remitente_nombre, timestamp, whatsapp_message_id, whatsapp_context_id, media_type,
-    media_filename, estado_envio, error_mensaje, metadata)
-  select * from unnest($5::router.message_row[])
+    media_filename, estado_envio, error_mensaje, metadata, media_url, mensaje_citado_id)
+  select w.id, w.conversacion_id, w.mensaje, w.tipo, w.direccion, w.remitente_tipo,
+    w.remitente_nombre, w.ts, w.whatsapp_message_id, w.whatsapp_context_id, w.media_type,
+    w.media_filename, w.estado_envio, w.error, w.metadata, w.media_url,
+    -- What it quotes: in this batch, or here by its id, or by the end of that (targets.sql).
+    case when w.whatsapp_context_id is not null then coalesce(
+      w.citado,
+      (select q.id from mensajes q where q.whatsapp_message_id = w.whatsapp_context_id limit 1),
+      (select q.id from mensajes q
+       where q.direccion is distinct from /*direccion*/'entrante'
+         and (case when q.whatsapp_message_id ~ '^wamid\.[A-Za-z0-9+/]{22,}={0,2}$'
+                    and length(q.whatsapp_message_id) % 4 = 2
+              then right(encode(decode(right(q.whatsapp_message_id, 24), 'base64'), 'hex'), 32)
+              end) = w.context_tail
+       limit 1)) end
+  from unnest($5::router.message_row[]) as w
 ),
 report as (select * from unnest($7::router.status_row[])),
 kept as (
@@ -74,13 +89,14 @@ moved as (
   update mensajes m set estado_envio = f.state,
     error_mensaje = coalesce(f.error, m.error_mensaje)
   from furthest f
-  where m.whatsapp_message_id = f.wamid and m.direccion <> 'entrante'
+  where m.whatsapp_message_id = f.wamid and m.direccion <> /*direccion*/'entrante'
     and f.rank > case coalesce(m.estado_envio, '')
-      when 'sent' then 1 when 'delivered' then 2 when 'read' then 3 when 'failed' then 9
+      when /*estado_envio*/'sent' then 1 when /*estado_envio*/'delivered' then 2
+      when /*estado_envio*/'read' then 3 when /*estado_envio*/'failed' then 9
       else 0 end
 ),
 noticed as (
-  insert into router.notices (key, kind, payload, received_at)
+  insert into router.notices (key, kind, payload, received_at, target, target_tail)
   select * from unnest($8::router.notice_row[])
   on conflict do nothing
 ),
@@ -95,4 +111,6 @@ select 1 / (
   and (select count(*) from touched) = $11::int
   and not exists (select from unnest($6::text[]) as i (id)
                   join mensajes m on m.whatsapp_message_id = i.id)
+  and not exists (select from unnest($6::text[]) as i (id)
+                  join router.notices n on n.target = i.id)
 )::int as won, pg_current_xact_id()::xid as version

@@ -8,7 +8,7 @@ had as materialized (
   select a.id, t.ticket_id from asked a
   cross join lateral (
     select t.ticket_id from tickets t
-    where t.conversacion_id = a.id and t.estado in ('abierto', 'en_progreso')
+    where t.conversacion_id = a.id and t.estado in (/*ticket_estado*/'abierto', /*ticket_estado*/'en_progreso')
     order by t.created_at desc
     limit 1
   ) t

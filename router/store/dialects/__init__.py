@@ -1,0 +1,1 @@
+"""The words of databases, one file for each profile."""
