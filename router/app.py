@@ -24,6 +24,7 @@ from router.ops.lag import LoopLag
 from router.ops.metrics import metrics
 from router.pipeline import Pipeline
 from router.stages.ingress import MAX_BODY, Ingress
+from router.store import dialect
 from router.store.database import Database
 from router.store.pulse import Pulse
 from router.store.upkeep import Upkeep
@@ -140,7 +141,10 @@ async def metrics_get(request: web.Request) -> web.Response:
 
 async def conversation_get(request: web.Request) -> web.Response:
     """Answer with a person's contact, conversation and last messages."""
-    return await conversation(request.app[DATABASE], request.match_info["telefono"])
+    words = dialect.load(request.app[SERVICE].settings.dialect)
+    return await conversation(
+        request.app[DATABASE], request.match_info["telefono"], words
+    )
 
 
 async def chat(request: web.Request) -> web.StreamResponse:

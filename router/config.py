@@ -98,6 +98,7 @@ class Settings:
     graph_token: str | None = field(default=None, repr=False)
     lines: tuple[Line, ...] = (Line(name="wsp4"),)
     bot: Bot = Bot()
+    dialect: str = "plan"  # the words of the database: router/store/dialects
     destinations: tuple[Destination, ...] = ()
     signing_secrets: tuple[str, ...] = field(default=(), repr=False)
     admin_token: str | None = field(default=None, repr=False)
@@ -237,13 +238,14 @@ def _from_file(reader: _Reader) -> dict[str, Any]:
     except (OSError, ValueError) as exc:
         reader.problems.append(f"PSI_CONFIG {path}: {exc}")
         table = {}
-    known = {"lines", "bot", "destinations"}
+    known = {"lines", "bot", "dialect", "destinations"}
     reader.problems += [
         f"PSI_CONFIG: unknown key {k}" for k in sorted(table.keys() - known)
     ]
     return {
         "lines": _lines(reader, table),
         "bot": _bot(reader, table.get("bot", {})),
+        "dialect": str(table.get("dialect", "plan")),
         "destinations": _destinations(reader, table),
     }
 

@@ -32,6 +32,7 @@ from router.stages.desk import WHATSAPP, Desk
 from router.stages.normalize import Normalize
 from router.stages.notify import Notify, Teller
 from router.stages.persist import Persist
+from router.store import dialect
 from router.store.backlog import Backlog
 from router.store.database import Database
 from router.store.dead_letters import DeadLetters
@@ -91,7 +92,7 @@ class Pipeline:
             for d, circuit in zip(settings.destinations, circuits, strict=True)
         ]
         desk = Desk(settings)
-        ledger = Ledger(database, desk)
+        ledger = Ledger(database, desk, dialect.load(settings.dialect))
         persist = Persist(ledger, desk.lines.notice_unknown, self._wake)
         self._front = (
             Link(

@@ -11,6 +11,7 @@ from router.conversation.state import Conversation as State
 from router.model import Content, Delivery, Door, Event, Person, Received, Status
 from router.store.batch import Said, Written
 from router.store.keys import digest
+from router.store.people import BEGINNING
 from router.store.rows import OutboxRow
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -100,6 +101,9 @@ class SilentDesk:
 
     def line_of(self, phone_number_id: str | None) -> str:
         return "wsp4"
+
+    def beginning(self, event: Event) -> State:
+        return BEGINNING
 
     def decide(self, event: Event, before: State, now: datetime) -> Decision:
         return Decision(conversation=before)

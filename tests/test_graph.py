@@ -148,7 +148,7 @@ class Inwards(aiohttp.abc.AbstractResolver):
         self,
         host: str,
         port: int = 0,
-        family: socket.AddressFamily = socket.AF_INET,  # noqa: ARG002 -- aiohttp's shape
+        family: socket.AddressFamily = socket.AF_INET,
     ) -> list[aiohttp.abc.ResolveResult]:
         return [
             aiohttp.abc.ResolveResult(

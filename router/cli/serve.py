@@ -23,7 +23,8 @@ from router.cli.databases import EMBEDDED, reachable
 from router.cli.environment import environment
 from router.cli.running import Running, listen
 from router.config import Settings
-from router.errors import ConfigError, RouterError, Unavailable
+from router.errors import ConfigError, RouterError, Transient, Unavailable
+from router.store import dialect
 from router.store.migrate import behind, migrate
 from router.systemd import JournalLines, Notifier, is_journal, watchdog_s
 
@@ -162,7 +163,10 @@ async def look_at_the_schema(settings: Settings) -> None:
                 f"the database is behind by {len(missing)} migrations: "
                 "run `psi-router migrate`"
             )
-    except Unavailable as exc:
+        words = dialect.load(settings.dialect)
+        for problem in await dialect.look(settings.database_url, words):
+            telemetry.event("dialect_refused", level=logging.WARNING, problem=problem)
+    except (Unavailable, Transient) as exc:
         telemetry.event("started_without_database", reason=str(exc))
 
 

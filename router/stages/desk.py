@@ -1,7 +1,7 @@
 """What a message means to this school: whose line it came in by, what the bot says, who hears."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from router import telemetry
@@ -14,9 +14,10 @@ from router.conversation.priority import priority_of
 from router.conversation.state import Conversation as State
 from router.destinations import payloads
 from router.model import Event
+from router.store.aliases import short
 from router.store.batch import Said, Written
 from router.store.keys import digest
-from router.store.people import short
+from router.store.people import BEGINNING
 from router.store.rows import OutboxRow
 from router.whatsapp import outgoing
 
@@ -156,6 +157,13 @@ class Desk:
     def line_of(self, phone_number_id: str | None) -> str:
         """Return the name of the line that a message came in by."""
         return self.lines.name_of(phone_number_id)
+
+    def beginning(self, event: Event) -> State:
+        """Return the state in which a conversation begins: its line's area owns it."""
+        line = self.lines.find(event.phone_number_id)
+        if line is None or line.area is None:
+            return BEGINNING
+        return replace(BEGINNING, area=line.area)
 
     def decide(self, event: Event, before: State, now: datetime) -> Decision:
         """Return what follows from an inbound message in a conversation."""

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from router.errors import ConfigError
 from router.store import sql_files
-from router.store.database import Row
+from router.store.database import Database, Row
 
 ANY = "*"  # in a profile: every word that is not named, in the place of the star
 
@@ -205,6 +205,16 @@ async def problems(connection: Fetches, dialect: Dialect) -> list[str]:
                 listed = ", ".join(refused)
                 found.append(f"{table}.{column} does not take {listed} ({rule})")
     return found
+
+
+async def look(dsn: str, dialect: Dialect) -> list[str]:
+    """Return the `problems` of the database at *dsn*; raise Transient while it is away."""
+    database = Database(dsn, size=1)
+    await database.open()
+    try:
+        return await problems(database, dialect)
+    finally:
+        await database.close()
 
 
 async def _refused(connection: Fetches, row: Row, words: Sequence[str]) -> list[str]:

@@ -36,7 +36,7 @@ from router.store.derivations import TICKET, derived, hand_over, number_tickets
 from router.store.dialect import PLAN, Dialect
 from router.store.failures import Raced
 from router.store.keys import digest, lock_key, row_id
-from router.store.people import Change, Conversation, Directory, columns
+from router.store.people import BEGINNING, Change, Conversation, Directory, columns
 from router.store.recall import Recall
 from router.store.rows import OutboxRow
 from router.store.sql_files import sql
@@ -76,6 +76,9 @@ class Desk(Protocol):
 
     def line_of(self, phone_number_id: str | None) -> str:
         """Return the name of the line that a message came in by."""
+
+    def beginning(self, event: Event) -> State:
+        """Return the state in which a conversation begins with *event*."""
 
     def decide(self, event: Event, before: State, now: datetime) -> Decision:
         """Return what follows from an inbound message in a conversation."""
@@ -216,6 +219,8 @@ class Ledger:
         event, delivery = message.event, message.delivery
         at = when(event, delivery)
         conversation = self._conversation_of(message, directory, at)
+        if conversation.state is BEGINNING:
+            conversation.state = self._desk.beginning(event)
         before, decision = conversation.state, None
         if incoming(event):
             decision = self._desk.decide(event, before, now)

@@ -26,7 +26,6 @@ from router.store.keys import lock_key, row_id
 from router.whatsapp.phones import canonical
 from router.whatsapp.storable import text
 
-short = names.short
 BEGINNING = State(first=True)
 # Meta's clock and ours may differ by this: who is younger than a change of numbers.
 CLOCKS = timedelta(hours=1)
@@ -558,6 +557,7 @@ def _conversation(row: Row, telefono: str, dialect: Dialect) -> Conversation:
 
 def _state(row: Row) -> State:
     bot = orjson.loads(row["bot"] or b"null")
+    memory = Memory.from_json(bot)
     return State(
         router_estado=row["router_estado"] or "principal",
         submenu_actual=row["submenu_actual"],
@@ -568,6 +568,6 @@ def _state(row: Row) -> State:
         asignado_a=row["asignado_a"],
         inbox_fijo=row["inbox_fijo"],
         desconectado=row["desconectado"],
-        first=bot is None and row["estado"] == "nueva",
-        memory=Memory.from_json(bot),
+        first=not memory.last if bot is not None else row["estado"] == "nueva",
+        memory=memory,
     )

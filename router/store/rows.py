@@ -187,7 +187,8 @@ class _Change:
 
     def _metadata(self) -> str | None:
         memory = self.it.state.memory
-        kept = memory is self.before.memory
+        # A new one says that it knows of no reply yet.
+        kept = memory is self.before.memory and self.it.version is not None
         if self.came_from:
             bot = {} if kept else {"bot": memory.to_json()}
             return json_text(self.came_from | bot)

@@ -84,7 +84,10 @@ async def say(ledger: Ledger, *events: Event, together: bool) -> None:
 
 @pytest.mark.parametrize("together", [True, False])
 async def test_hola_2_22_is_a_menu_a_submenu_and_a_ticket(
-    store: Database, ledger: Ledger, together: bool
+    store: Database,
+    ledger: Ledger,
+    *,
+    together: bool,
 ) -> None:
     await say(ledger, *typed("Hola", "2", "22"), together=together)
     lines = await transcript(store)

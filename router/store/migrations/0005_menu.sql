@@ -10,3 +10,10 @@ select substring(ticket_id from 5 for 4)::integer, max(substring(ticket_id from 
 from tickets
 where ticket_id ~ '^PSI-[0-9]{4}-[0-9]{6}$'
 group by 1;
+
+-- Whether the CRM took a conversation from the bot, by any of its flags: it has one a line.
+create function router.is_disconnected(conversation jsonb) returns boolean
+language sql immutable as $$
+  select coalesce(bool_or(value = 'true'), false) from jsonb_each_text(conversation)
+  where key like 'desconectado\_%'
+$$;

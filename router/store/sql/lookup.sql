@@ -38,7 +38,7 @@ select a.kind, a.scope, a.value, a.left_at, c.id, c.nombre, c.telefono, c.create
        v.ts_ultimo_mensaje,
        v.id, v.xmin, v.area, v.estado, v.router_estado, v.submenu_actual, v.subetiqueta,
        v.ultima_derivacion, v.asignado_a::text, v.inbox_fijo::text,
-       coalesce(v.desconectado_wsp4, false), v.metadata->'bot'
+       router.is_disconnected(to_jsonb(v)), v.metadata->'bot'
 from alias a
 join contactos c on c.id = a.contacto_id
 left join lateral (
@@ -51,7 +51,7 @@ union all
 select 'group', '', g.id, null, null, null, g.id, null, null, null, null,
        v.id, v.xmin, v.area, v.estado, v.router_estado, v.submenu_actual, v.subetiqueta,
        v.ultima_derivacion, v.asignado_a::text, v.inbox_fijo::text,
-       coalesce(v.desconectado_wsp4, false), v.metadata->'bot'
+       router.is_disconnected(to_jsonb(v)), v.metadata->'bot'
 from unnest($4::text[]) as g (id)
 cross join lateral (
   select v.xmin, v.* from conversaciones v
@@ -62,7 +62,7 @@ union all
 select 'orphan', '', t.telefono, null, null, null, t.telefono, null, null, null, null,
        v.id, v.xmin, v.area, v.estado, v.router_estado, v.submenu_actual, v.subetiqueta,
        v.ultima_derivacion, v.asignado_a::text, v.inbox_fijo::text,
-       coalesce(v.desconectado_wsp4, false), v.metadata->'bot'
+       router.is_disconnected(to_jsonb(v)), v.metadata->'bot'
 from unnest($3::text[]) as t (telefono)
 cross join lateral (
   select v.xmin, v.* from conversaciones v
