@@ -22,7 +22,9 @@ from router.ops.admin import Handler, admins_only
 from router.ops.conversations import conversation
 from router.ops.lag import LoopLag
 from router.ops.metrics import metrics
+from router.ops.send import Sender
 from router.pipeline import Pipeline
+from router.stages.desk import WHATSAPP
 from router.stages.ingress import MAX_BODY, Ingress
 from router.store import dialect
 from router.store.database import Database
@@ -147,6 +149,22 @@ async def conversation_get(request: web.Request) -> web.Response:
     )
 
 
+def wake_replies(pipeline: Pipeline) -> None:
+    """Say that there is something new to say on WhatsApp."""
+    for outbox in pipeline.outboxes:
+        if outbox.destination.name == WHATSAPP:
+            outbox.wake()
+
+
+async def send_post(request: web.Request) -> web.StreamResponse:
+    """Take a message of the CRM's on its way to WhatsApp."""
+    app = request.app
+    sender = Sender(
+        app[SERVICE].settings, app[DATABASE], lambda: wake_replies(app[PIPELINE])
+    )
+    return await sender.handle(request)
+
+
 async def chat(request: web.Request) -> web.StreamResponse:
     """Answer as the page of `psi-router dev`; a service has none."""
     answer = request.app[SERVICE].chat
@@ -168,5 +186,6 @@ def make_app(settings: Settings, *, commit: str = "unknown") -> web.Application:
     guarded = functools.partial(admins_only, settings.admin_token)
     app.router.add_get("/metrics", guarded(metrics_get))
     app.router.add_get("/api/conversations/{telefono}", guarded(conversation_get))
+    app.router.add_post("/api/messages/send", send_post)
     app.router.add_route("*", r"/chat{rest:(/[a-z.]+)?}", chat)
     return app

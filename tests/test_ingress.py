@@ -9,12 +9,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from router.config import Settings
+from router.destinations.client import HEADERS
 from router.errors import Transient
 from router.health import Health
 from router.model import Delivery, Door
 from router.queues.base import Tally
 from router.queues.memory import MemoryQueue, WhenFull
-from router.stages.ingress import MAX_BODY, Ingress
+from router.stages.ingress import MAX_BODY, OURS, Ingress
 from router.stages.rooms import Room
 from router.whatsapp.signature import sign
 
@@ -114,6 +115,13 @@ async def test_a_wrong_signature_is_401_and_nothing_goes_in(
         b"{}", X_Hub_Signature_256=signature, X_Webhook_Secret=SHARED.decode()
     )
     assert (status, door.inbox.stats().depth) == (401, 0)
+
+
+async def test_what_went_out_from_here_is_not_taken_back(door: DoorOf) -> None:
+    signed = sign(b"{}", NEW)
+    status, _ = await door.post(b"{}", X_Hub_Signature_256=signed, X_Psi_Router="1")
+    assert (status, door.inbox.stats().depth) == (422, 0)
+    assert OURS.lower() in HEADERS
 
 
 async def test_two_signatures_are_none(door: DoorOf) -> None:

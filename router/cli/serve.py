@@ -30,6 +30,9 @@ from router.systemd import JournalLines, Notifier, is_journal, watchdog_s
 
 M_MMAP_THRESHOLD = -3  # malloc.h
 MAPPED_BYTES = 256 * 1024
+# A batch in flight makes thousands of objects and hardly a cycle: the usual 700 would have
+# them looked through ten times before they go.
+GC_THRESHOLD = (10_000, 20, 20)
 GAVE_UP = 1
 SETTINGS_NAME = "env"  # of the credential, and of its copy: systemd/psi-router.service
 WATCHDOG = ("WATCHDOG_USEC", "WATCHDOG_PID")  # sd_watchdog_enabled(3)
@@ -211,6 +214,7 @@ class _Host:
             if started is not None:
                 app, supervisor = running.app, running.app[PIPELINE].supervisor
                 await supervisor.start("started", lambda: started(app))
+            gc.set_threshold(*GC_THRESHOLD)
             gc.freeze()  # what is here now stays: no collection need look at it again
             self._beat.start(running.app)
             while await self._asked_to_reload(running):

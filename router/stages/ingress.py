@@ -35,6 +35,7 @@ RETRY_AFTER_S = 5
 TOO_BUSY = 503
 MAX_CHALLENGE = 2048  # characters; Meta sends ten digits
 
+OURS = "X-Psi-Router"  # destinations/client.py sends it with every notification
 SIGNATURE = "X-Hub-Signature-256"
 SECRET = "X-Webhook-Secret"  # noqa: S105 -- the name of a header
 
@@ -46,6 +47,7 @@ class Head(NamedTuple):
     signatures: Sequence[str] = ()  # every X-Hub-Signature-256
     secrets: Sequence[str] = ()  # every X-Webhook-Secret
     encoded: bool = False  # there is a Content-Encoding
+    ours: bool = False  # it carries the mark of what this router sends
 
 
 class Answer(NamedTuple):
@@ -108,6 +110,7 @@ class Ingress:
             headers.getall(SIGNATURE, ()),
             headers.getall(SECRET, ()),
             "Content-Encoding" in headers,
+            OURS in headers,
         )
         answer = await self.take(head, functools.partial(_read, request))
         response = web.Response(
@@ -154,6 +157,9 @@ class Ingress:
         return door, _done(*tally)
 
     def _refuse_early(self, head: Head, now: float) -> None:
+        if head.ours:
+            # A destination that posts what it is told back would go round for ever.
+            raise Refused("this was sent from here", status=422)
         if head.encoded:
             raise Refused("no Content-Encoding is accepted", status=415)
         if (head.size or 0) > MAX_BODY:

@@ -21,14 +21,15 @@ async def by_alias(
     last ten, the newest first. Each row has its table's column names, its times in ISO 8601.
     One query. Raises Transient when the database must be waited for.
     """
-    telefonos, aliases = _names(alias.strip())
+    telefonos, aliases = names(alias.strip())
     rows = await database.fetch(dialect.sql("conversation"), telefonos, aliases, LAST)
     if not rows:
         return None
     return {name: _json(rows[0][name]) for name in rows[0].keys()}  # noqa: SIM118 -- a Row
 
 
-def _names(alias: str) -> tuple[list[str], list[str]]:
+def names(alias: str) -> tuple[list[str], list[str]]:
+    """Return what to look *alias* up by: telefonos, and aliases as 'kind value'."""
     phones = written_forms(alias)
     username = short(alias.removeprefix("@").lower())
     named = short(alias)

@@ -38,12 +38,13 @@ select a.kind, a.scope, a.value, a.left_at, c.id, c.nombre, c.telefono, c.create
        v.ts_ultimo_mensaje,
        v.id, v.xmin, v.area, v.estado, v.router_estado, v.submenu_actual, v.subetiqueta,
        v.ultima_derivacion, v.asignado_a::text, v.inbox_fijo::text,
-       router.is_disconnected(to_jsonb(v)), v.metadata->'bot'
+       v.disconnected, v.metadata->'bot'
 from alias a
 join contactos c on c.id = a.contacto_id
 left join lateral (
   -- a database with several open ones: the one that was used last
-  select v.xmin, v.* from conversaciones v
+  select v.xmin, v.*, router.is_disconnected(to_jsonb(v)) as disconnected
+  from conversaciones v
   where v.contacto_id = c.id and v.estado <> /*estado*/'cerrada'
   order by v.ts_ultimo_mensaje desc nulls last, v.created_at desc, v.id
   limit 1) v on true
@@ -51,10 +52,11 @@ union all
 select 'group', '', g.id, null, null, null, g.id, null, null, null, null,
        v.id, v.xmin, v.area, v.estado, v.router_estado, v.submenu_actual, v.subetiqueta,
        v.ultima_derivacion, v.asignado_a::text, v.inbox_fijo::text,
-       router.is_disconnected(to_jsonb(v)), v.metadata->'bot'
+       v.disconnected, v.metadata->'bot'
 from unnest($4::text[]) as g (id)
 cross join lateral (
-  select v.xmin, v.* from conversaciones v
+  select v.xmin, v.*, router.is_disconnected(to_jsonb(v)) as disconnected
+  from conversaciones v
   where v.telefono = g.id and v.contacto_id is null and v.estado <> /*estado*/'cerrada'
   order by v.ts_ultimo_mensaje desc nulls last, v.created_at desc, v.id
   limit 1) v
@@ -62,10 +64,11 @@ union all
 select 'orphan', '', t.telefono, null, null, null, t.telefono, null, null, null, null,
        v.id, v.xmin, v.area, v.estado, v.router_estado, v.submenu_actual, v.subetiqueta,
        v.ultima_derivacion, v.asignado_a::text, v.inbox_fijo::text,
-       router.is_disconnected(to_jsonb(v)), v.metadata->'bot'
+       v.disconnected, v.metadata->'bot'
 from unnest($3::text[]) as t (telefono)
 cross join lateral (
-  select v.xmin, v.* from conversaciones v
+  select v.xmin, v.*, router.is_disconnected(to_jsonb(v)) as disconnected
+  from conversaciones v
   where v.telefono = t.telefono and v.contacto_id is null
     and v.estado <> /*estado*/'cerrada'
   order by v.ts_ultimo_mensaje desc nulls last, v.created_at desc, v.id
