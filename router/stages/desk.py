@@ -18,7 +18,7 @@ from router.store.aliases import short
 from router.store.batch import Said, Written
 from router.store.keys import digest
 from router.store.people import BEGINNING
-from router.store.rows import OutboxRow
+from router.store.rows import REPLY_KEY, OutboxRow
 from router.whatsapp import outgoing
 
 # The areas by which the N8N_WEBHOOK_* settings are named.
@@ -201,7 +201,7 @@ class Desk:
         to = event.person.wa_id or event.person.bsuid
         if not (self._can_send and line and number and to):
             return None
-        key = f"psi_{said.id.hex}"
+        key = f"{REPLY_KEY}{said.id.hex}"
         try:
             body = outgoing.of_reply(
                 said.reply, to=to, as_list=line.as_list, callback=key

@@ -16,11 +16,12 @@ from router.errors import Transient
 from router.model import Notification, Sending
 from router.store.database import Row
 from router.store.outbox import Note, OutboxQueue, note_rows
+from router.store.rows import REPLY_KEY
 from router.store.sql_files import sql
 from router.whatsapp.storable import text
 
+KEY = REPLY_KEY
 UNCONFIRMED = "sin confirmar"  # mensajes.error_mensaje of an unknown outcome
-KEY = "psi_"  # before the id of the row in mensajes
 
 
 class ReplyQueue(OutboxQueue):

@@ -24,6 +24,8 @@ from router.store.statuses import States, progress
 from router.whatsapp.storable import json_text, text
 
 NEW = "nueva"
+CALLBACK = "biz_opaque_callback_data"
+REPLY_KEY = "psi_"  # before the id of a reply's row in mensajes: its outbox key
 ROUTER = "Router PSI"  # mensajes.remitente_nombre of a reply
 PREVIEW = 500  # characters of conversaciones.ultimo_mensaje
 
@@ -294,10 +296,22 @@ def _statuses(batch: Batch) -> Rows:
             delivery.received_at,
             *progress(status),
             _text(status.error),
+            _reply_of(event.item),
         )
         for key, (event, delivery) in sorted(batch.statuses.items())
         if (status := event.status)
     ]
+
+
+def _reply_of(item: Any) -> UUID | None:
+    # What we asked WhatsApp to send back with the statuses of a reply: its outbox key.
+    named = item.get(CALLBACK) if isinstance(item, dict) else None
+    if not isinstance(named, str) or not named.startswith(REPLY_KEY):
+        return None
+    try:
+        return UUID(named.removeprefix(REPLY_KEY))
+    except ValueError:
+        return None
 
 
 def _notices(batch: Batch) -> Rows:

@@ -13,7 +13,7 @@ from router.stages.desk import Desk
 from router.store.database import Database, Row
 from router.store.ledger import Ledger
 from router.whatsapp.outgoing import Outgoing
-from tests.events import message, received
+from tests.events import message, received, status
 
 WHO = "5491100000001"
 OTHER = "5491100000002"
@@ -263,3 +263,28 @@ async def test_what_the_crm_keeps_in_metadata_stays(
     metadata = json.loads(row["metadata"])
     assert metadata["etiqueta"] == "vip"
     assert metadata["bot"]["path"] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("word", "state"), [("delivered", "delivered"), ("failed", "failed")]
+)
+async def test_a_status_says_what_became_of_a_reply_of_unknown_outcome(
+    store: Database, ledger: Ledger, word: str, state: str
+) -> None:
+    await ledger.write(received(*typed("Hola")))
+    await store.execute("update router.outbox set state = 'unknown'")
+    (row,) = await store.fetch(
+        "select key from router.outbox where destination = 'whatsapp'"
+    )
+    heard = status("wamid.REPLY", word)
+    heard.item["biz_opaque_callback_data"] = row["key"]
+    await ledger.write(received(heard))
+    reply = await the(store, "select * from mensajes where direccion = 'saliente'")
+    assert (reply["whatsapp_message_id"], reply["estado_envio"]) == (
+        "wamid.REPLY",
+        state,
+    )
+    (row,) = await store.fetch(
+        "select state from router.outbox where destination = 'whatsapp'"
+    )
+    assert row["state"] == "done"

@@ -108,7 +108,7 @@ create type router.message_row as (
   media_url text, citado uuid, context_tail text);
 create type router.status_row as (
   key bytea, phone_number_id text, wamid text, type text, status text, participant text,
-  ts timestamptz, payload jsonb, received_at timestamptz, state text, rank integer, error text);
+  ts timestamptz, payload jsonb, received_at timestamptz, state text, rank integer, error text, reply uuid);
 create type router.notice_row as (
   key text, kind text, payload jsonb, received_at timestamptz, target text, target_tail text);
 create type router.outbox_row as (

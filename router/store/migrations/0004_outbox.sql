@@ -25,3 +25,6 @@ create type router.note_row as (
 alter table router.dead_letters            -- internal: whose outbox row a letter was
   add column if not exists destination  text,
   add column if not exists key          text;
+
+-- A status says what became of a reply of unknown outcome.
+create index outbox_unknown on router.outbox (key) where state = 'unknown';

@@ -79,7 +79,7 @@ kept as (
   on conflict do nothing returning key
 ),
 furthest as (
-  select distinct on (r.wamid) r.wamid, r.state, r.rank, r.error
+  select distinct on (r.wamid) r.wamid, r.state, r.rank, r.error, r.reply
   from report r join kept on kept.key = r.key
   where r.rank > 0 and r.wamid is not null
   order by r.wamid, r.rank desc
@@ -94,6 +94,19 @@ moved as (
       when /*estado_envio*/'sent' then 1 when /*estado_envio*/'delivered' then 2
       when /*estado_envio*/'read' then 3 when /*estado_envio*/'failed' then 9
       else 0 end
+),
+settled as (
+  -- A reply whose outcome nobody knew: WhatsApp took it, or says why not.
+  update mensajes m set whatsapp_message_id = f.wamid, estado_envio = f.state,
+    error_mensaje = f.error
+  from furthest f
+  where m.id = f.reply and m.whatsapp_message_id is null
+    and m.direccion <> /*direccion*/'entrante'
+),
+known as (
+  update router.outbox o set state = 'done'
+  from furthest f
+  where o.key = 'psi_' || replace(f.reply::text, '-', '') and o.state = 'unknown'
 ),
 noticed as (
   insert into router.notices (key, kind, payload, received_at, target, target_tail)
