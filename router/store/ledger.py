@@ -34,9 +34,10 @@ from router.store.batch import Batch, Message, Said, Written, incoming, when
 from router.store.database import Database, Row, Transaction
 from router.store.derivations import TICKET, derived, hand_over, number_tickets
 from router.store.dialect import PLAN, Dialect
+from router.store.directory import Change, Directory, columns
 from router.store.failures import Raced
 from router.store.keys import digest, lock_key, row_id
-from router.store.people import BEGINNING, Change, Conversation, Directory, columns
+from router.store.people import BEGINNING, Conversation
 from router.store.recall import Recall
 from router.store.rows import OutboxRow
 from router.store.sql_files import sql

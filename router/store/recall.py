@@ -9,7 +9,8 @@ from typing import Generic, TypeVar
 
 from router.store.aliases import Alias, short
 from router.store.batch import Batch, Message
-from router.store.people import Contact, Conversation, Directory
+from router.store.directory import Directory
+from router.store.people import Contact, Conversation
 
 MOST = 10_000  # people, and messages, of each of two generations
 

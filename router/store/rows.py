@@ -18,8 +18,9 @@ from router.model import Delivery, Event
 from router.store.batch import EARLIEST, Batch, Said, Written, incoming
 from router.store.changes import tail
 from router.store.dialect import CONVERSATION, MESSAGE, PLAN, STATUS, Dialect
+from router.store.directory import Directory
 from router.store.keys import digest, row_id
-from router.store.people import Conversation, Directory
+from router.store.people import Conversation
 from router.store.statuses import States, progress
 from router.whatsapp.storable import json_text, text
 
