@@ -46,6 +46,8 @@ def test_nginx_and_the_router_agree_on_the_port() -> None:
 
 def test_every_setting_of_the_readme_is_read() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    config = (ROOT / "router/config.py").read_text("utf-8")
+    config = "".join(
+        path.read_text("utf-8") for path in ROOT.glob("router/config/*.py")
+    )
     for name in re.findall(r"`(PSI_\w+|WHATSAPP_\w+|DATABASE_URL)`", readme):
         assert f'"{name}"' in config, name

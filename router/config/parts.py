@@ -1,0 +1,59 @@
+"""What settings describe: lines, the bot, destinations."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+RETRY_SCHEDULE_S: tuple[float, ...] = (
+    5,
+    300,
+    1800,
+    7200,
+    18000,
+    36000,
+    36000,
+)  # Svix's, 28 h in all
+
+MenuWhenDerived = Literal["unassigned", "always", "never"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One WhatsApp number of ours. Without an id it answers for any number.
+
+    `menu` is the text of a menu file, PACKAGED for PSI's own, None for a silent line.
+    `area` is whose own line it is: people answer there, and no bot.
+    """
+
+    PACKAGED: ClassVar[str] = "psi"
+
+    name: str
+    phone_number_id: str | None = None
+    menu: str | None = PACKAGED
+    as_list: bool = False  # an interactive list where one fits, else numbered text
+    area: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bot:
+    """How the bot behaves at every line; see `router.conversation.decide.Policy`."""
+
+    menu_when_derived: MenuWhenDerived = "unassigned"
+    replies_a_minute: int = 12  # automatic ones, in one conversation
+    same_reply_s: float = 10.0  # within which a reply is not repeated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Who must be told, and how patiently.
+
+    `events` names what it gets in the Standard Webhooks envelope; it is empty for the
+    N8N_WEBHOOK_* destinations, which get the predecessor's flat fields.
+    """
+
+    name: str
+    url: str = field(repr=False)  # may hold a password or a token
+    events: frozenset[str] = frozenset()
+    timeout_s: float = 10.0
+    retry_schedule_s: tuple[float, ...] = RETRY_SCHEDULE_S
+    concurrency: int = 8  # at most; how many it really takes is found out
+    coalesce_statuses_s: float = 0.0  # within which a later status replaces an earlier
