@@ -185,10 +185,17 @@ class Bench:
         return self.bare, self.router
 
     async def _introduce(self) -> None:
-        # A steady state: nearly everybody has written before.
+        # A steady state: nearly everybody has written before, and lately.
+        await self._crowd(self.options.seed + 1)
+        if self.options.owner == "human":
+            await self.connection.execute(HANDED_OVER)
+            await self._crowd(self.options.seed + 2)
+        await self.connection.execute("vacuum analyze")
+
+    async def _crowd(self, seed: int) -> None:
         client = Client(self.urls[ROUTER], 4)
         crowd = Traffic(
-            seed=self.options.seed + 1,
+            seed=seed,
             start=int(time.time()),
             contacts=self.options.contacts,
             batch=50,
@@ -198,9 +205,6 @@ class Bench:
             self.acked += body.messages
         client.close()
         await self._told()
-        if self.options.owner == "human":
-            await self.connection.execute(HANDED_OVER)
-        await self.connection.execute("vacuum analyze")
 
     async def _closed_loop(self, result: Result, count: int) -> tuple[Run, float]:
         requests = self._requests(result, count)
