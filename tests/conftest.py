@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from router.cli import release
 from router.errors import Unavailable
+from router.store.database import Database
 from router.store.embedded import EmbeddedPostgres, binaries
 from router.store.migrate import migrate
 from tests import box as boxes
@@ -96,6 +97,15 @@ async def database(postgres: Postgres, migrated: str) -> AsyncIterator[str]:
     """The DSN of a migrated database of the test's own."""
     async with postgres.database(migrated) as name:
         yield postgres.dsn(name)
+
+
+@pytest.fixture
+async def store(database: str) -> AsyncIterator[Database]:
+    """An open pool on that database."""
+    store = Database(database)
+    await store.open()
+    yield store
+    await store.close()
 
 
 @pytest.fixture

@@ -39,14 +39,6 @@ PENDING = "select count(*) as n from router.outbox where state = 'pending' and d
 
 
 @pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    store = Database(database)
-    await store.open()
-    yield store
-    await store.close()
-
-
-@pytest.fixture
 async def client() -> AsyncIterator[WebhookClient]:
     async with WebhookClient(signing_secrets=(), allow_private=()) as client:
         yield client

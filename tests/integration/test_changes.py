@@ -4,7 +4,7 @@ import asyncio
 import base64
 import itertools
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -20,14 +20,6 @@ from tests.events import NOW, SilentDesk, message, received
 
 WHO = "5491123456789"
 T0 = int(NOW.timestamp())
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    store = Database(database)
-    await store.open()
-    yield store
-    await store.close()
 
 
 @pytest.fixture

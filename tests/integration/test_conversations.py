@@ -1,6 +1,5 @@
 """One person's conversation by any name, in one query."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,14 +12,6 @@ from router.store.ledger import Ledger
 from tests.events import SilentDesk, message, received
 
 WHO = "5491123456789"
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    store = Database(database)
-    await store.open()
-    yield store
-    await store.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -28,14 +27,6 @@ SETTINGS = Settings(
         for name in ("ingesta_wsp4", "ingesta_alumnos", "envios_crm", "envios_alumnos")
     ),
 )
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    store = Database(database)
-    await store.open()
-    yield store
-    await store.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A CRM with words of its own: what is written there, and what is read."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -21,14 +20,6 @@ SETTINGS = Settings(
     graph_token="token",
     lines=(Line(name="wsp4", phone_number_id="100000000000001"),),
 )
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    store = Database(database)
-    await store.open()
-    yield store
-    await store.close()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Who is who: one person by several names, several people by one number."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,14 +16,6 @@ from tests.events import SilentDesk, message, received
 
 OLD, NEW = "5491100000001", "5491100000002"
 OLD_ID, NEW_ID = "AR.1", "AR.2"
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    store = Database(database)
-    await store.open()
-    yield store
-    await store.close()
 
 
 @pytest.fixture

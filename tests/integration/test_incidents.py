@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -148,14 +147,6 @@ def of_corpus(name: str) -> list[Event]:
         replace(event, timestamp=now, phone_number_id=MAIN, person=Person(wa_id=WHO))
         for event in events
     ]
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    store = Database(database)
-    await store.open()
-    yield store
-    await store.close()
 
 
 @pytest.fixture

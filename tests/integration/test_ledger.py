@@ -1,7 +1,6 @@
 """What a batch of events becomes in a real PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -14,14 +13,6 @@ from router.store import database as database_module
 from router.store.database import Database
 from router.store.ledger import Ledger
 from tests.events import NOW, SilentDesk, message, received, status
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    store = Database(database)
-    await store.open()
-    yield store
-    await store.close()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import asyncpg
@@ -28,14 +28,6 @@ insert into router.outbox (destination, key, lane, payload, next_attempt_at, sta
 values ($1, $2, $3, $4, now(), 'pending') returning id"""
 OK = Attempt(status=200, latency_ms=3, answer="fine")
 DOWN = Attempt(error="ClientConnectorError ECONNREFUSED", latency_ms=1)
-
-
-@pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    store = Database(database)
-    await store.open()
-    yield store
-    await store.close()
 
 
 @pytest.fixture
