@@ -20,6 +20,7 @@ from router.destinations.graph import GraphClient
 from router.health import Health
 from router.ops.admin import Handler, admins_only
 from router.ops.conversations import conversation
+from router.ops.explain import message
 from router.ops.lag import LoopLag
 from router.ops.metrics import metrics
 from router.ops.send import Sender
@@ -149,6 +150,11 @@ async def conversation_get(request: web.Request) -> web.Response:
     )
 
 
+async def message_get(request: web.Request) -> web.Response:
+    """Answer with the whole life of one message."""
+    return await message(request.app[DATABASE], request.match_info["wamid"])
+
+
 def wake_replies(pipeline: Pipeline) -> None:
     """Say that there is something new to say on WhatsApp."""
     for outbox in pipeline.outboxes:
@@ -187,5 +193,7 @@ def make_app(settings: Settings, *, commit: str = "unknown") -> web.Application:
     app.router.add_get("/metrics", guarded(metrics_get))
     app.router.add_get("/api/conversations/{telefono}", guarded(conversation_get))
     app.router.add_post("/api/messages/send", send_post)
+    # An id may hold slashes.
+    app.router.add_get("/api/messages/{wamid:.+}", guarded(message_get))
     app.router.add_route("*", r"/chat{rest:(/[a-z.]+)?}", chat)
     return app

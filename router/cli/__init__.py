@@ -17,6 +17,8 @@ COMMANDS = {
     "inspect": "show what webhook bodies report, without any server",
     "simulate": "send signed synthetic WhatsApp traffic",
     "chat": "talk to the menu in the terminal, against a running dev",
+    "explain": "show the whole life of one message",
+    "dead-letters": "show what was buried, and try it again",
     "menu": "prove a menu file",
     "install": "make the service of this machine",
     "upgrade": "another release of it, or with --rollback the one before",
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, words in COMMANDS.items():
         command = commands.add_parser(name, help=words, description=words)
         if name in arguments[:1]:
-            module = importlib.import_module(f"router.cli.{name}")
+            module = importlib.import_module(f"router.cli.{name.replace('-', '_')}")
             module.configure(command)
             command.set_defaults(run=module.run)
     args = parser.parse_args(arguments)

@@ -1,6 +1,9 @@
-"""Where items go that a person must look at."""
+"""Where items go that a person must look at, and how they are found there."""
 
 import hashlib
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
 from router.model import Delivery, Notification, Received
 from router.store.database import Database
@@ -8,6 +11,71 @@ from router.store.sql_files import sql
 from router.whatsapp.storable import json_text, text
 
 REASON = 500  # characters
+PAGE = 100  # letters without their bytes
+PAGE_OF_BODIES = 4  # of up to 4 MB each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A row of router.dead_letters; `body` is empty where it was not asked for."""
+
+    id: int
+    stage: str
+    reason: str
+    first_at: datetime
+    last_at: datetime
+    replayed_at: datetime | None
+    destination: str | None
+    key: str | None  # the webhook-id
+    size: int  # bytes of the body
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which letters: those to which all of it applies."""
+
+    ids: Sequence[int] | None = None
+    since: datetime | None = None  # that it came for the last time
+    destination: str | None = None
+    stage: str | None = None
+    reason: str | None = None  # words in it
+    fresh: bool = False  # not replayed, or buried again since
+
+
+async def letters(
+    database: Database, wanted: Wanted, *, bodies: bool = False
+) -> AsyncGenerator[Letter, None]:
+    """Yield what is buried, the oldest first; with its bytes where *bodies* says so."""
+    after, page = 0, PAGE_OF_BODIES if bodies else PAGE
+    while True:
+        rows = await database.fetch(
+            sql("letters"),
+            *(wanted.ids, wanted.since, wanted.destination, wanted.stage),
+            *(wanted.reason, wanted.fresh, after, page, bodies),
+        )
+        for row in rows:
+            found = {name: row[name] for name in row.keys()}  # noqa: SIM118 -- a Row
+            yield Letter(**{**found, "body": row["body"] or b""})
+            after = row["id"]
+        if len(rows) < page:
+            return
+
+
+async def mark_replayed(database: Database, letter: Letter) -> None:
+    """Write down that *letter* was taken up again."""
+    await database.execute(sql("letters_replayed"), [letter.id])
+
+
+async def tell_again(database: Database, letter: Letter, *, only_ask: bool) -> bool:
+    """Let the notification of *letter* be told again, under the same webhook-id.
+
+    Returns False, and does nothing, where its destination has confirmed it or is about to
+    be told. With *only_ask* nothing is changed.
+    """
+    name = "letter_to_tell" if only_ask else "letter_tell"
+    more = () if only_ask else (letter.id,)
+    return bool(await database.fetch(sql(name), letter.destination, letter.key, *more))
 
 
 class DeadLetters:

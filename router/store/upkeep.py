@@ -9,6 +9,7 @@ from router.store.database import Database
 from router.store.sql_files import sql
 
 PAUSE_S = 60.0
+KEPT = ("expire_deliveries", "expire_attempts", "expire_outbox", "expire_sends")
 BETWEEN_S = 0.05  # so that a backlog of old rows leaves the database to the messages
 
 
@@ -31,7 +32,7 @@ class Upkeep:
     async def sweep(self) -> int:
         """Delete all that is too old and return how many rows that were."""
         swept = await self._emptied("expire_claims")
-        for name in ("expire_deliveries", "expire_attempts", "expire_outbox"):
+        for name in KEPT:
             swept += await self._emptied(name, self._days)
         return swept
 

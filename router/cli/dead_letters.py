@@ -1,0 +1,275 @@
+"""`psi-router dead-letters list|show|replay`: what was buried, why, and again."""
+
+import argparse
+import asyncio
+import base64
+import json
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from router.cli.databases import reachable
+from router.cli.environment import environment
+from router.cli.serve import reread
+from router.config import Settings, database_url_problem
+from router.errors import ConfigError, Malformed, Poison, Transient, Unavailable
+from router.model import Delivery, Door, Event, Received
+from router.stages.desk import WHATSAPP, Desk
+from router.store import dialect
+from router.store.archive import bodies_with
+from router.store.database import Database
+from router.store.dead_letters import Letter, Wanted, letters, mark_replayed, tell_again
+from router.store.ledger import Ledger
+from router.whatsapp.events import MALFORMED, read
+from router.whatsapp.members import object_of, text_of
+from router.whatsapp.reading import read_json
+from router.whatsapp.storable import json_text
+
+STAGES = ("normalize", "persist", "notify")
+RATE = 50.0  # letters a second
+_AGO = re.compile(r"(\d+)([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the verbs and their options."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    chosen = argparse.ArgumentParser(add_help=False)
+    chosen.add_argument("ids", nargs="*", type=int, metavar="ID", help="default: all")
+    chosen.add_argument(
+        "--since", type=since, metavar="WHEN", help="2h, 3d, or a date: came since then"
+    )
+    chosen.add_argument("--destination", metavar="NAME")
+    chosen.add_argument("--stage", choices=STAGES)
+    chosen.add_argument("--reason", metavar="WORDS", help="that occur in the reason")
+    verbs.add_parser("list", parents=[chosen], help="one line each")
+    shown = verbs.add_parser("show", help="all of some letters, a line of JSON each")
+    shown.add_argument("ids", nargs="+", type=int, metavar="ID")
+    again = verbs.add_parser(
+        "replay", parents=[chosen], help="try again what was not replayed yet"
+    )
+    again.add_argument("--dry-run", action="store_true", help="only tell what would be")
+    again.add_argument(
+        "--rate", type=_rate, default=RATE, metavar="N", help="letters a second"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the verb says; 1 where a letter is not there or cannot be replayed."""
+    verbs = {"list": _list, "show": _show, "replay": _replay}
+    try:
+        return asyncio.run(verbs[args.verb](args))
+    except Transient as exc:
+        raise Unavailable(f"the database is away: {exc}") from exc
+
+
+def since(word: str) -> datetime:
+    """Read `90s`, `30m`, `2h`, `3d` (ago) or ISO 8601; ValueError for anything else."""
+    if ago := _AGO.fullmatch(word):
+        try:
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        except OverflowError:
+            raise ValueError(word) from None
+    at = datetime.fromisoformat(word)
+    return at if at.tzinfo else at.astimezone()
+
+
+def _rate(word: str) -> float:
+    if not 0 < (rate := float(word)) < float("inf"):
+        raise ValueError(word)
+    return rate
+
+
+@asynccontextmanager
+async def opened(dsn: str | None) -> AsyncIterator[Database]:
+    """Open the database of a command; ConfigError for a DSN that is none."""
+    if not dsn:
+        raise ConfigError("DATABASE_URL is not set")
+    if problem := database_url_problem(dsn):
+        raise ConfigError(problem)
+    async with reachable(dsn) as real:
+        database = Database(real, size=2)
+        await database.open()
+        try:
+            yield database
+        finally:
+            await database.close()
+
+
+def _wanted(args: argparse.Namespace, *, fresh: bool = False) -> Wanted:
+    return Wanted(
+        ids=args.ids or None,
+        since=args.since,
+        destination=args.destination,
+        stage=args.stage,
+        reason=args.reason,
+        fresh=fresh,
+    )
+
+
+async def _list(args: argparse.Namespace) -> int:
+    async with (
+        opened(environment().get("DATABASE_URL")) as database,
+        aclosing(letters(database, _wanted(args))) as found,
+    ):
+        async for letter in found:
+            sys.stdout.write(f"{_line(letter)}\n")
+    return 0
+
+
+def _line(letter: Letter) -> str:
+    times = f"{letter.first_at:%Y-%m-%d %H:%M:%S} to {letter.last_at:%Y-%m-%d %H:%M:%S}"
+    replayed = (
+        f", replayed {letter.replayed_at:%Y-%m-%d %H:%M}" if letter.replayed_at else ""
+    )
+    where = f" {letter.destination}" if letter.destination else ""
+    # ASCII: a reason may quote anything, and no alphabet of a terminal refuses it.
+    reason = letter.reason.encode("unicode_escape").decode()
+    size = f"{letter.size} bytes"
+    return f"{letter.id}  {letter.stage}{where}  {times}{replayed}  {size}  {reason}"
+
+
+async def _show(args: argparse.Namespace) -> int:
+    missing = set(args.ids)
+    async with (
+        opened(environment().get("DATABASE_URL")) as database,
+        aclosing(letters(database, Wanted(ids=args.ids), bodies=True)) as found,
+    ):
+        async for letter in found:
+            sys.stdout.write(json.dumps(_all_of(letter)) + "\n")
+            missing.discard(letter.id)
+    for number in sorted(missing):
+        sys.stderr.write(f"psi-router: there is no letter {number}\n")
+    return 1 if missing else 0
+
+
+def _all_of(letter: Letter) -> dict[str, Any]:
+    try:
+        body = {"body": letter.body.decode()}
+    except UnicodeDecodeError:
+        body = {"body_base64": base64.b64encode(letter.body).decode()}
+    return {
+        "id": letter.id,
+        "stage": letter.stage,
+        "reason": letter.reason,
+        "destination": letter.destination,
+        "webhook-id": letter.key,
+        "first_at": letter.first_at.isoformat(),
+        "last_at": letter.last_at.isoformat(),
+        "replayed_at": letter.replayed_at and letter.replayed_at.isoformat(),
+        **body,
+    }
+
+
+async def _replay(args: argparse.Namespace) -> int:
+    settings = reread()
+    # Named by its number, a letter is replayed however often.
+    wanted = _wanted(args, fresh=not args.ids)
+    failed, verb = 0, "would replay" if args.dry_run else "replayed"
+    async with opened(settings.database_url) as database:
+        replay = Replay(settings, database, dry_run=args.dry_run)
+        async with aclosing(letters(database, wanted, bodies=True)) as found:
+            async for letter in found:
+                why_not = await replay.one(letter)
+                failed += why_not is not None
+                said = (
+                    f"left {letter.id}: {why_not}" if why_not else f"{verb} {letter.id}"
+                )
+                sys.stdout.write(f"{said}\n")
+                await asyncio.sleep(0 if args.dry_run else 1 / args.rate)
+    return 1 if failed else 0
+
+
+@dataclass(slots=True)
+class Replay:
+    """Takes letters up again, one after the other: what is known already changes nothing."""
+
+    settings: Settings
+    database: Database
+    dry_run: bool = False
+    _ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Decide as the service does with these settings; MenuError for a broken menu."""
+        words = dialect.load(self.settings.dialect)
+        self._ledger = Ledger(self.database, Desk(self.settings), words)
+
+    async def one(self, letter: Letter) -> str | None:
+        """Replay *letter*, mark it, and return None; or why that cannot be."""
+        if letter.stage == "notify":
+            return await self._tell(letter)
+        delivery = await self._delivery(letter)
+        if delivery is None:
+            return "the body that it came in is not archived any more"
+        events = read(delivery.body, delivery.door)
+        if any(event.kind == MALFORMED for event in events):
+            return "the body is still no JSON"
+        if self.dry_run:
+            return None
+        if why_not := await self._write(events, delivery):
+            return why_not
+        await mark_replayed(self.database, letter)
+        return None
+
+    async def _tell(self, letter: Letter) -> str | None:
+        if letter.destination == WHATSAPP:
+            return "a message to a person is not said again by itself: send a new one"
+        told = await tell_again(self.database, letter, only_ask=self.dry_run)
+        return None if told else f"{letter.destination} need not be told again"
+
+    async def _delivery(self, letter: Letter) -> Delivery | None:
+        part = letter.body if letter.stage == "normalize" else _id_in(letter.body)
+        found = bodies_with(self.database, part, letter.first_at)
+        async with aclosing(found) as archived:
+            async for delivery in archived:
+                if _reports(delivery, letter.body):
+                    return delivery
+        if (
+            letter.stage == "normalize"
+        ):  # the letter is the body, and Meta's the stricter door
+            return Delivery(
+                body=letter.body, door=Door.META, received_at=letter.first_at
+            )
+        return None
+
+    async def _write(self, events: tuple[Event, ...], delivery: Delivery) -> str | None:
+        batch: list[Event | None] = [*events] or [None]
+        try:
+            await self._ledger.write([Received(event, delivery) for event in batch])
+        except Poison as exc:
+            return await self._write_apart(batch, delivery) if batch[1:] else str(exc)
+        return None
+
+    async def _write_apart(
+        self, events: list[Event | None], delivery: Delivery
+    ) -> str | None:
+        # One that can never be stored keeps none of the others back.
+        why_not = None
+        for event in events:
+            try:
+                await self._ledger.write([Received(event, delivery)])
+            except Poison as exc:
+                why_not = str(exc)
+        return why_not
+
+
+def _id_in(item: bytes) -> bytes:
+    """Return bytes that the body of *item* must hold: its id, or nothing."""
+    try:
+        name = text_of(object_of(read_json(item)).get("id"))
+    except Malformed:
+        return item
+    # What JSON may have escaped is not looked for.
+    plain = name is not None and name.isascii() and '"' not in name and "\\" not in name
+    return name.encode() if name and plain and "/" not in name else b""
+
+
+def _reports(delivery: Delivery, buried: bytes) -> bool:
+    if delivery.body == buried:
+        return True
+    events = read(delivery.body, delivery.door)
+    return any(json_text(event.item).encode() == buried for event in events)

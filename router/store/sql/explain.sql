@@ -1,0 +1,49 @@
+-- One message by its WhatsApp id: its row, its conversation as it is now, the body that
+-- brought it, what was said after it, and what was said about it. Columns as in the tables,
+-- without what was received in full. $1 WhatsApp id, $2 its bytes
+with
+message as (
+  select m.* from mensajes m where m.whatsapp_message_id = $1::text
+  order by m.created_at, m.id limit 1
+)
+select
+  (select to_jsonb(m) #- '{metadata,item}' from message m) as message,
+  (select m.id from message m) as id,
+  (select m.created_at from message m) as stored_at,
+  (select m.metadata->>'kind' from message m) as kind,
+  (select to_jsonb(v) from message m join conversaciones v on v.id = m.conversacion_id)
+    as conversation,
+  (select jsonb_build_object('delivery', d.id, 'received_at', d.received_at, 'door', d.door,
+     'bytes', octet_length(d.body),
+     'lag_s', round(extract(epoch from d.received_at - m.timestamp), 3),
+     'stored_after_s', round(extract(epoch from m.created_at - d.received_at), 3))
+   from message m
+   join router.deliveries d on d.id = case when jsonb_typeof(m.metadata->'delivery') = 'number'
+                                      then (m.metadata->>'delivery')::bigint end)
+    as received,
+  coalesce((
+    select jsonb_agg(to_jsonb(r) - 'metadata' order by r.timestamp, r.id)
+    from message m join mensajes r on r.conversacion_id = m.conversacion_id
+    where r.metadata->>'answers' = $1), '[]') as replies,
+  coalesce((
+    select jsonb_agg(to_jsonb(d) - 'payload' order by d.ts_derivacion)
+    from message m join derivaciones d on d.conversacion_id = m.conversacion_id
+    where d.payload->>'whatsapp_message_id' = $1), '[]') as derivations,
+  coalesce((
+    select jsonb_agg(jsonb_build_object('status', s.status, 'type', s.type, 'ts', s.ts,
+      'received_at', s.received_at, 'participant', s.participant,
+      'errors', s.payload->'errors') order by s.ts, s.id)
+    from router.statuses s where s.wamid = $1), '[]') as statuses,
+  coalesce((
+    select jsonb_agg(jsonb_build_object('kind', n.kind, 'received_at', n.received_at)
+                     order by n.id)
+    from router.notices n
+    where n.id in (select id from router.notices where target = $1
+                   union select id from router.notices where key = $1)), '[]') as notices,
+  coalesce((
+    select jsonb_agg(jsonb_build_object('id', l.id, 'stage', l.stage, 'reason', l.reason,
+      'first_at', l.first_at, 'last_at', l.last_at, 'replayed_at', l.replayed_at)
+      order by l.id)
+    from router.dead_letters l
+    where case when l.stage <> 'notify' then position($2::bytea in l.body) > 0 end), '[]')
+    as dead_letters

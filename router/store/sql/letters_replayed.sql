@@ -1,0 +1,3 @@
+-- $1 ids
+update router.dead_letters set replayed_at = clock_timestamp()
+where id = any($1::bigint[])

@@ -1,0 +1,351 @@
+"""What was buried is listed, shown and tried again, on real tables."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from router.cli import dead_letters, main
+from router.config import Destination, Settings
+from router.model import Delivery, Door, Event, Notification, Received
+from router.stages.desk import Desk
+from router.store.archive import bodies_with
+from router.store.database import Database, Row
+from router.store.dead_letters import DeadLetters, Wanted, letters
+from router.store.ledger import Ledger
+from router.whatsapp.events import read
+from tests.events import NOW, body, message, received, text_message
+
+WHO = "5491100000001"
+SETTINGS = Settings(
+    database_url="",
+    verify_token="token",
+    app_secrets=(b"s",),
+    destinations=(
+        Destination(name="ingesta_wsp4", url="http://127.0.0.1:9/ingesta_wsp4"),
+    ),
+)
+ROWS = "select to_jsonb(t) as row from {} t order by 1"
+ENVIRONMENT = {
+    "WHATSAPP_APP_SECRET": "secret",
+    "WHATSAPP_VERIFY_TOKEN": "token",
+    "N8N_WEBHOOK_INGESTA_ROUTER_WSP4": "http://127.0.0.1:9/ingesta_wsp4",
+}
+
+
+@pytest.fixture
+def ledger(store: Database) -> Ledger:
+    return Ledger(store, Desk(SETTINGS))
+
+
+@pytest.fixture
+def graveyard(store: Database) -> DeadLetters:
+    return DeadLetters(store)
+
+
+@pytest.fixture
+def replay(store: Database) -> dead_letters.Replay:
+    return dead_letters.Replay(SETTINGS, store)
+
+
+async def the(store: Database, sql: str) -> Row:
+    (row,) = await store.fetch(sql)
+    return row
+
+
+async def all_letters(store: Database, **wanted: Any) -> list[Any]:
+    return [found async for found in letters(store, Wanted(**wanted), bodies=True)]
+
+
+async def state(store: Database) -> list[Any]:
+    """Return what a second replay may not change."""
+    tables = (
+        "mensajes",
+        "conversaciones",
+        "contactos",
+        "router.outbox",
+        "router.statuses",
+        "router.notices",
+    )
+    return [
+        [row["row"] for row in await store.fetch(ROWS.format(name))] for name in tables
+    ]
+
+
+def delivered(*messages: dict[str, Any]) -> Delivery:
+    return Delivery(body=body(*messages), door=Door.META, received_at=NOW)
+
+
+async def bury_event(graveyard: DeadLetters, event: Event, delivery: Delivery) -> None:
+    await graveyard.bury("persist", Received(event, delivery), "it was a bug")
+
+
+async def test_a_buried_event_is_stored_by_a_replay_of_the_body_it_came_in(
+    store: Database,
+    ledger: Ledger,
+    graveyard: DeadLetters,
+    replay: dead_letters.Replay,
+) -> None:
+    delivery = delivered(
+        text_message(WHO, "wamid.taken"), text_message(WHO, "wamid.buried/+=", "Che")
+    )
+    taken, buried = read(delivery.body, delivery.door)
+    await bury_event(graveyard, buried, delivery)
+    await ledger.write([Received(taken, delivery)])
+    (letter,) = await all_letters(store)
+    assert await replay.one(letter) is None
+    rows = await store.fetch(
+        "select whatsapp_message_id as id, metadata->>'delivery' as delivery"
+        " from mensajes where direccion = 'entrante' order by id"
+    )
+    assert {row["id"] for row in rows} == {"wamid.taken", "wamid.buried/+="}
+    archived = await the(store, "select id from router.deliveries")
+    assert {row["delivery"] for row in rows} == {str(archived["id"])}
+    told = await store.fetch("select 1 from router.outbox")
+    assert len(told) == 2
+    before = await state(store)
+    (letter,) = await all_letters(store)
+    assert letter.replayed_at is not None
+    assert await replay.one(letter) is None
+    assert await state(store) == before
+
+
+async def test_an_event_that_can_never_be_stored_keeps_no_other_of_its_body_back(
+    store: Database, graveyard: DeadLetters, replay: dead_letters.Replay
+) -> None:
+    await store.execute(
+        "alter table mensajes add constraint plain check (mensaje <> 'veneno')"
+    )
+    delivery = delivered(
+        text_message(WHO, "wamid.bad", "veneno"), text_message(WHO, "wamid.good")
+    )
+    await graveyard.bury("normalize", delivery, "it was a bug")
+    (letter,) = await all_letters(store)
+    assert await replay.one(letter)
+    rows = await store.fetch("select * from mensajes where direccion = 'entrante'")
+    assert [row["whatsapp_message_id"] for row in rows] == ["wamid.good"]
+    (letter,) = await all_letters(store)
+    assert letter.replayed_at is None
+
+
+async def test_a_buried_body_that_can_be_read_now_is_read_by_the_door_it_came_by(
+    store: Database, graveyard: DeadLetters, replay: dead_letters.Replay
+) -> None:
+    raw = json.dumps({"telefono": WHO, "mensaje": "Hola", "messageId": "m1"}).encode()
+    delivery = Delivery(body=raw, door=Door.SECRET, received_at=NOW)
+    await graveyard.bury("normalize", delivery, "it was a bug")
+    (letter,) = await all_letters(store)
+    assert await replay.one(letter) is None
+    row = await the(store, "select mensaje from mensajes where direccion = 'entrante'")
+    assert row["mensaje"] == "Hola"
+
+
+async def test_what_is_still_no_json_stays_and_says_so(
+    store: Database, graveyard: DeadLetters, replay: dead_letters.Replay
+) -> None:
+    bad = Delivery(body=b"{'a': 1}", door=Door.META, received_at=NOW)
+    await graveyard.bury("normalize", bad, "malformed")
+    (letter,) = await all_letters(store)
+    assert await replay.one(letter) == "the body is still no JSON"
+    (letter,) = await all_letters(store)
+    assert letter.replayed_at is None
+
+
+async def test_an_event_whose_body_is_gone_cannot_be_replayed(
+    store: Database, graveyard: DeadLetters, replay: dead_letters.Replay
+) -> None:
+    delivery = delivered(text_message(WHO, "wamid.1"))
+    (event,) = read(delivery.body, delivery.door)
+    await bury_event(graveyard, event, delivery)
+    await store.execute("delete from router.deliveries")
+    (letter,) = await all_letters(store)
+    assert "not archived" in str(await replay.one(letter))
+
+
+async def test_bodies_are_found_by_their_time_among_many(store: Database) -> None:
+    await store.execute(
+        "insert into router.deliveries (id, received_at, door, body)"
+        " overriding system value"
+        " select n * 700, $1::timestamptz + n * interval '1 minute', 'meta',"
+        " convert_to('body ' || n, 'UTF8') from generate_series(1, 3000) n",
+        NOW,
+    )
+    at = NOW + timedelta(minutes=2000)
+    near = [d.body async for d in bodies_with(store, b"body 1970", at)]
+    assert near == [b"body 1970"]
+    assert [d async for d in bodies_with(store, b"body 1000", at)] == []
+    assert [d async for d in bodies_with(store, b"body 2500", at)] == []
+
+
+async def given_up(
+    store: Database, ledger: Ledger, graveyard: DeadLetters
+) -> Notification:
+    """Return a notification that was given up, with its letter."""
+    await ledger.write(received(message(WHO)))
+    row = await the(store, "select * from router.outbox")
+    told = Notification(
+        row["id"], row["destination"], row["key"], row["lane"], row["payload"], 7
+    )
+    await store.execute("update router.outbox set state = 'dead', attempts = 7")
+    await graveyard.bury("notify", told, "HTTP 500")
+    return told
+
+
+async def test_what_was_not_confirmed_is_told_again_under_its_key(
+    store: Database,
+    ledger: Ledger,
+    graveyard: DeadLetters,
+    replay: dead_letters.Replay,
+) -> None:
+    told = await given_up(store, ledger, graveyard)
+    (letter,) = await all_letters(store)
+    assert await replay.one(letter) is None
+    row = await the(
+        store, "select *, next_attempt_at <= now() as due from router.outbox"
+    )
+    assert (row["id"], row["key"], row["payload"]) == (told.id, told.key, told.payload)
+    assert (row["state"], row["attempts"], row["due"]) == ("pending", 0, True)
+    assert (await the(store, "select replayed_at from router.dead_letters"))[0]
+
+
+@pytest.mark.parametrize("now", ["done", "pending", "unknown"])
+async def test_what_was_confirmed_or_is_under_way_is_not_told_again(
+    store: Database,
+    ledger: Ledger,
+    graveyard: DeadLetters,
+    replay: dead_letters.Replay,
+    now: str,
+) -> None:
+    await given_up(store, ledger, graveyard)
+    await store.execute("update router.outbox set state = $1", now)
+    (letter,) = await all_letters(store)
+    assert await replay.one(letter) == "ingesta_wsp4 need not be told again"
+    row = await the(store, "select state, attempts from router.outbox")
+    assert (row["state"], row["attempts"]) == (now, 7)
+    assert (await the(store, "select replayed_at from router.dead_letters"))[0] is None
+
+
+async def test_a_message_to_a_person_is_not_said_again(
+    store: Database, graveyard: DeadLetters, replay: dead_letters.Replay
+) -> None:
+    said = Notification(1, "whatsapp", "psi_1", "lane", b"{}", 1)
+    await graveyard.bury("notify", said, "131026")
+    (letter,) = await all_letters(store)
+    assert "not said again" in str(await replay.one(letter))
+
+
+async def test_a_dry_run_changes_nothing(
+    store: Database, ledger: Ledger, graveyard: DeadLetters
+) -> None:
+    await given_up(store, ledger, graveyard)
+    delivery = delivered(text_message(WHO, "wamid.buried"))
+    (event,) = read(delivery.body, delivery.door)
+    await bury_event(graveyard, event, delivery)
+    before = await state(store)
+    dry = dead_letters.Replay(SETTINGS, store, dry_run=True)
+    assert [await dry.one(letter) for letter in await all_letters(store)] == [
+        None,
+        None,
+    ]
+    assert await state(store) == before
+    assert len(await all_letters(store, fresh=True)) == 2
+
+
+async def test_letters_are_chosen_by_everything_that_is_asked(
+    store: Database, ledger: Ledger, graveyard: DeadLetters
+) -> None:
+    await given_up(store, ledger, graveyard)
+    for number in range(9):
+        raw = b"{'%d" % number
+        bad = Delivery(body=raw, door=Door.META, received_at=NOW)
+        await graveyard.bury("normalize", bad, "Malformed: no JSON")
+    assert [found.id for found in await all_letters(store)] == list(range(1, 11))
+    (told,) = await all_letters(store, destination="ingesta_wsp4")
+    assert (told.stage, told.reason) == ("notify", "HTTP 500")
+    assert len(await all_letters(store, stage="normalize", reason="no json")) == 9
+    assert len(await all_letters(store, ids=[2, 3, 99])) == 2
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    assert await all_letters(store, since=soon) == []
+    await store.execute(
+        "update router.dead_letters set replayed_at = last_at where id > 1"
+    )
+    assert [found.id for found in await all_letters(store, fresh=True)] == [1]
+    bad = Delivery(body=b"{'4", door=Door.META, received_at=NOW)
+    await graveyard.bury("normalize", bad, "again")
+    assert [found.id for found in await all_letters(store, fresh=True)] == [1, 6]
+
+
+@pytest.mark.parametrize(
+    ("word", "ago"),
+    [("90s", 90), ("30m", 1800), ("2h", 7200), ("3d", 259200)],
+)
+def test_a_time_may_be_said_as_so_long_ago(word: str, ago: int) -> None:
+    at = dead_letters.since(word)
+    assert ago <= (datetime.now(UTC) - at).total_seconds() < ago + 5
+    assert dead_letters.since("2026-11-20T10:00:00Z").hour == 10
+    assert dead_letters.since("2026-11-20").tzinfo
+
+
+@pytest.fixture
+def settings_of_the_command(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**ENVIRONMENT, "DATABASE_URL": database}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("settings_of_the_command")
+def test_the_command_lists_shows_and_replays(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import asyncio
+
+    async def bury_two() -> None:
+        store = Database(database)
+        await store.open()
+        graveyard = DeadLetters(store)
+        good = delivered(text_message(WHO, "wamid.buried", "secreto"))
+        (event,) = read(good.body, good.door)
+        await bury_event(graveyard, event, good)
+        bad = Delivery(body=b"{\xff", door=Door.META, received_at=NOW)
+        await graveyard.bury("normalize", bad, "malformed\nñ")
+        await store.close()
+
+    asyncio.run(bury_two())
+    assert main(["dead-letters", "list"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("1  persist")
+    assert "it was a bug" in first
+    assert "secreto" not in first
+    assert second.endswith("malformed\\n\\xf1")
+    assert main(["dead-letters", "show", "1", "2", "7"]) == 1
+    said = capsys.readouterr()
+    shown = [json.loads(line) for line in said.out.splitlines()]
+    assert "secreto" in shown[0]["body"]
+    assert shown[1]["body_base64"] == "e/8="
+    assert "no letter 7" in said.err
+    assert main(["dead-letters", "replay", "--dry-run", "--stage", "persist"]) == 0
+    assert capsys.readouterr().out == "would replay 1\n"
+    assert main(["dead-letters", "replay"]) == 1
+    assert capsys.readouterr().out == "replayed 1\nleft 2: the body is still no JSON\n"
+    assert main(["dead-letters", "replay", "--since", "1h", "--stage", "persist"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_wrong_usage_settings_and_an_absent_database_have_their_statuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in (*ENVIRONMENT, "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for wrong in (
+        ["show"],
+        ["list", "--since", "soon"],
+        ["list", "--since", "9999999999999d"],
+        ["replay", "--rate", "0"],
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(["dead-letters", *wrong])
+        assert stopped.value.code == 2
+    assert main(["dead-letters", "list"]) == 78
+    assert main(["dead-letters", "replay"]) == 78
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/nothing")
+    assert main(["dead-letters", "list"]) == 69

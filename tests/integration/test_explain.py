@@ -1,0 +1,249 @@
+"""One message's whole life, from the tables, the command and the HTTP API."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+
+from router.cli import main
+from router.config import Destination, Line, Settings
+from router.model import Delivery, Door, Notification, Received
+from router.ops.send import Asked, Sender
+from router.stages.desk import Desk
+from router.store.database import Database
+from router.store.dead_letters import DeadLetters
+from router.store.explain import explained
+from router.store.ledger import Ledger
+from router.whatsapp.events import read
+from tests.events import NOW, body, message, received, status, text_message
+from tests.faults.harness import HOST, Service
+
+WHO = "5491100000001"
+TOKEN = "the-admins-own"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+SETTINGS = Settings(
+    database_url="",
+    verify_token="token",
+    app_secrets=(b"s",),
+    graph_token="token",
+    lines=(Line(name="wsp4", phone_number_id="100000000000001"),),
+    destinations=tuple(
+        Destination(name=name, url=f"http://127.0.0.1:9/{name}")
+        for name in ("ingesta_wsp4", "envios_alumnos")
+    ),
+)
+
+
+@pytest.fixture
+def ledger(store: Database) -> Ledger:
+    return Ledger(store, Desk(SETTINGS))
+
+
+async def life(store: Database, wamid: str) -> dict[str, Any]:
+    found = await explained(store, wamid)
+    assert found is not None
+    return found
+
+
+async def test_of_a_message_that_derives_everything_that_followed_is_shown(
+    store: Database, ledger: Ledger
+) -> None:
+    for number, text in enumerate(("Hola", "2", "22")):
+        await ledger.write(received(message(WHO, wamid=f"wamid.{number}", text=text)))
+    found = await life(store, "wamid.2")
+    assert found["message"]["mensaje"] == "22"
+    assert found["message"]["metadata"]["kind"] == "message.text"
+    assert found["received"]["door"] == "meta"
+    assert found["received"]["lag_s"] == 0
+    assert found["conversation"]["area"] == "Alumnos"
+    (reply,) = found["replies"]
+    assert reply["estado_envio"] == "pendiente"
+    (derivation,) = found["derivations"]
+    assert derivation["ticket_id"] == found["conversation"]["ultima_derivacion"]
+    told = [(row["destination"], row["state"]) for row in found["outbox"]]
+    assert sorted(told) == [
+        ("envios_alumnos", "pending"),
+        ("ingesta_wsp4", "pending"),
+        ("whatsapp", "pending"),
+    ]
+    assert found["note"]
+
+
+async def test_of_an_agents_message_its_outbox_row_is_shown(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message(WHO, wamid="wamid.in")))
+    sender = Sender(SETTINGS, store, lambda: None)
+    sent = await sender.send(Asked.of({"to": WHO, "text": "Acá estoy"}))
+    await store.execute(
+        "update mensajes set whatsapp_message_id = 'wamid.out' where id = $1", sent
+    )
+    found = await life(store, "wamid.out")
+    assert [row["webhook_id"] for row in found["outbox"]] == [f"psi_{sent.hex}"]
+    assert len((await life(store, "wamid.in"))["outbox"]) == 2
+
+
+async def test_of_several_in_one_batch_each_has_what_is_its_own(
+    store: Database, ledger: Ledger
+) -> None:
+    texts = ("Hola", "2", "22")
+    events = [
+        message(WHO, wamid=f"wamid.{n}", text=text) for n, text in enumerate(texts)
+    ]
+    await ledger.write(received(*events))
+    told = [len((await life(store, f"wamid.{n}"))["outbox"]) for n in range(3)]
+    assert told == [2, 2, 3]
+    (total,) = await store.fetch("select count(*) as n from router.outbox")
+    assert total["n"] == sum(told)
+
+
+async def test_attempts_statuses_and_letters_of_it_are_shown(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message(WHO, wamid="wamid.in")))
+    await store.execute(
+        "update mensajes set whatsapp_message_id = 'wamid.out', estado_envio = 'sent'"
+        " where direccion = 'saliente'"
+    )
+    await ledger.write(received(status("wamid.out", "delivered")))
+    rows = await store.fetch(
+        "select * from router.outbox where destination <> 'whatsapp'"
+    )
+    row = rows[0]
+    await store.execute(
+        "insert into router.attempts (outbox_id, at, status, latency_ms, answer)"
+        " values ($1, now(), 500, 12, 'no')",
+        row["id"],
+    )
+    await store.execute(
+        "update router.outbox set state = 'dead', attempts = 1 where id = $1", row["id"]
+    )
+    told = Notification(
+        row["id"], row["destination"], row["key"], row["lane"], row["payload"], 1
+    )
+    await DeadLetters(store).bury("notify", told, "HTTP 500")
+    inbound = await life(store, "wamid.in")
+    dead = next(r for r in inbound["outbox"] if r["destination"] == "ingesta_wsp4")
+    assert [(t["status"], t["latency_ms"]) for t in dead["tries"]] == [(500, 12)]
+    assert [letter["reason"] for letter in dead["dead_letters"]] == ["HTTP 500"]
+    reply = await life(store, "wamid.out")
+    assert reply["message"]["estado_envio"] == "delivered"
+    assert [s["status"] for s in reply["statuses"]] == ["delivered"]
+    assert [r["destination"] for r in reply["outbox"]] == ["whatsapp"]
+    assert reply["received"] is None
+
+
+async def test_what_is_only_buried_is_found_and_of_nobody_there_is_nothing(
+    store: Database, ledger: Ledger
+) -> None:
+    raw = body(text_message(WHO, "wamid.buried"))
+    delivery = Delivery(body=raw, door=Door.META, received_at=NOW)
+    (event,) = read(raw, Door.META)
+    await DeadLetters(store).bury("persist", Received(event, delivery), "a bug")
+    found = await life(store, "wamid.buried")
+    assert (found["message"], found["outbox"]) == (None, [])
+    assert [letter["reason"] for letter in found["dead_letters"]] == ["a bug"]
+    assert await explained(store, "wamid.nobody") is None
+
+
+async def test_it_is_found_among_many_and_by_no_walk_through_the_outbox(
+    store: Database, ledger: Ledger
+) -> None:
+    many = (
+        "insert into router.outbox (destination, key, lane, payload, next_attempt_at,"
+        " state, created_at) select 'x', 'k' || n, 'l', '', now(), 'done',"
+        " now() + n * interval '1 second' from generate_series($1::int, $2::int) n"
+    )
+    await store.execute(many, -9000, -1)
+    await ledger.write(received(message(WHO, wamid="wamid.middle")))
+    await store.execute(many, 1, 9000)
+    assert len((await life(store, "wamid.middle"))["outbox"]) == 2
+
+
+@pytest.fixture
+def settings_of_the_command(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", database)
+
+
+LONG = "Hola, les quiero contar algo muy largo y también \x1b[31mprivado"
+
+
+@pytest.mark.usefixtures("settings_of_the_command")
+def test_the_command_shows_a_message_with_its_text_cut(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def write() -> None:
+        store = Database(database)
+        await store.open()
+        raw = body(text_message(WHO, "wamid.a", LONG), text_message(WHO, "wamid.b"))
+        delivery = Delivery(body=raw, door=Door.META, received_at=NOW)
+        batch = [Received(event, delivery) for event in read(raw, Door.META)]
+        await Ledger(store, Desk(SETTINGS)).write(batch)
+        await store.close()
+
+    asyncio.run(write())
+    assert main(["explain", "wamid.a"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("wamid.a\n")
+    assert "from Meta, its signature right" in said
+    assert "ingesta_wsp4: pending after 0 counted attempts" in said
+    assert "Hola, les quiero contar algo muy largo y" in said
+    assert "privado" not in said
+    assert "\x1b" not in said
+    assert main(["explain", "--delivery", "1"]) == 0
+    said = capsys.readouterr().out
+    assert [line for line in said.splitlines() if not line.startswith(" ")] == [
+        "wamid.a",
+        "wamid.b",
+    ]
+    assert main(["explain", "wamid.nobody"]) == 1
+    assert "no message" in capsys.readouterr().err
+    assert main(["explain", "wamid.\x00"]) == 1
+    assert main(["explain", "--delivery", "77"]) == 1
+
+
+def test_wrong_usage_settings_and_an_absent_database_have_their_statuses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for wrong in ([], ["wamid.a", "--delivery", "1"], ["--delivery", "x"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(["explain", *wrong])
+        assert stopped.value.code == 2
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    assert main(["explain", "wamid.a"]) == 78
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/nothing")
+    assert main(["explain", "wamid.a"]) == 69
+
+
+async def test_the_api_shows_it_to_who_has_the_token(
+    database: str, tmp_path: Path
+) -> None:
+    settings = {"DATABASE_URL": database, "PSI_ADMIN_TOKEN": TOKEN}
+    service = Service(tmp_path, settings)
+    wamid = "wamid.HBgN/with+signs=="
+    service.start()
+    try:
+        await service.ready()
+        await service.post(body(text_message(WHO, wamid)))
+        async with aiohttp.ClientSession() as session:
+            base = f"http://{HOST}:{service.port}/api/messages"
+            for path in (wamid, quote(wamid, safe="")):
+                async with session.get(f"{base}/{path}", headers=BEARER) as answer:
+                    assert answer.status == 200
+                    found = json.loads(await answer.text())
+                assert found["message"]["whatsapp_message_id"] == wamid
+                assert found["received"]["delivery"]
+            for path, headers, code in (
+                (wamid, {}, 401),
+                ("wamid.nobody", BEARER, 404),
+                ("%00", BEARER, 404),
+                ("send", BEARER, 404),
+            ):
+                async with session.get(f"{base}/{path}", headers=headers) as answer:
+                    assert answer.status == code, path
+    finally:
+        service.kill()
