@@ -36,7 +36,7 @@ async def test_by_taps_from_hola_to_a_ticket_with_the_rows_beside_it(
 ) -> None:
     ticket = await by_taps(page)
     assert re.fullmatch(r"PSI-\d{4}-\d{6}", ticket)
-    assert ticket in await page.get_by_role("log").inner_text()
+    await page.get_by_role("log").get_by_text(ticket).wait_for()
     for card, words in {
         "#ticket": "Alumnos",
         "#derivation": "envios_alumnos",
