@@ -40,7 +40,7 @@ _HEAD = re.compile(
 )
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*(?:\r\n|$)")
 _SIGNATURE = re.compile(rb"\r\nx-hub-signature-256:[ \t]*(\S*)[ \t]*(?:\r\n|$)")
-_CONNECTION = re.compile(rb"\r\nconnection:[ \t]*([^\r\n]*?)[ \t]*(?:\r\n|$)")
+_CONNECTION = re.compile(rb"\r\nconnection:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n|$)")
 _ONCE = (b"\r\nhost:", b"\r\ncontent-length:", b"\r\nx-hub-signature-256:")
 # Whatever changes how a request is read or who may send it.
 _UNUSUAL = (
@@ -127,7 +127,8 @@ class Shortcut(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._held:
             data = self._held + data
-        if self.answering is not None:  # pipelined: one after the other
+        if self.answering is not None:  # pipelined, which nobody usual does
+            self._transport.pause_reading()
             self._hold(data)
             return
         self._held = b""
@@ -146,8 +147,6 @@ class Shortcut(asyncio.Protocol):
     def _hold(self, data: bytes) -> None:
         self._held = data
         self._heard_at = self._all.loop.time()
-        if len(data) > HEAD_BYTES + SMALL_BYTES:
-            self._transport.pause_reading()
 
     def _begin(self, request: Usual, body: bytes) -> None:
         self.answering = self._all.loop.create_task(self._answer(request, body))
@@ -164,14 +163,15 @@ class Shortcut(asyncio.Protocol):
         if last:
             self._transport.close()
         elif self._held:
-            self._transport.resume_reading()
-            self.data_received(b"")
+            held, self._held = self._held, b""
+            self._hand_over(held)
 
     def _hand_over(self, data: bytes) -> None:
         self._all.open.discard(self)
         protocol = self._all.fallback()
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
+        self._transport.resume_reading()
         if data:
             protocol.data_received(data)
 

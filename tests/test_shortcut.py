@@ -1,6 +1,7 @@
 """The short way past aiohttp: the same answers, and whatever is unusual goes to aiohttp."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -164,6 +165,30 @@ async def test_requests_in_one_piece_are_answered_one_after_the_other(
     for body in bodies:
         assert (await served.settle()).body == body
         assert (await peer.answer()).status == 200
+    assert served.by_aiohttp == 2  # it bounds what it holds of such a sender
+
+
+async def test_who_pipelines_and_reads_no_answer_is_held_back(served: Served) -> None:
+    loop = asyncio.get_running_loop()
+    with socket.create_connection(("127.0.0.1", served.port)) as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.setblocking(False)
+        wrong = request().replace(b"sha256=", b"sha999=", 1) * 200
+
+        async def pour() -> None:
+            for _ in range(1000):  # some fifty megabytes
+                await loop.sock_sendall(peer, wrong)
+
+        pouring = asyncio.create_task(pour())
+        await asyncio.wait({pouring}, timeout=1.0)
+        assert pouring.cancel()
+
+
+def test_who_says_twice_what_becomes_of_the_connection_is_believed() -> None:
+    both = head("Connection: keep-alive", "Connection: close").encode()
+    found = parsed(both, PATHS)
+    assert found is not None
+    assert found.last
 
 
 async def test_a_wrong_signature_is_401(served: Served) -> None:
@@ -277,6 +302,8 @@ def test_the_usual_form() -> None:
         "Content-Encoding: gzip",
         "Connection: upgrade",
         "Connection: close, te",
+        "Connection: keep-alive\r\nConnection: upgrade",
+        "Connection: keep-alive\r\nConnection: close\r\nConnection: te",
         "Upgrade: h2c",
         "Expect: 100-continue",
         "X-Webhook-Secret: shared",

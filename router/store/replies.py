@@ -50,6 +50,11 @@ class ReplyQueue(OutboxQueue):
     async def _idle(self) -> float:
         lost = await self._database.fetch(sql("replies_lost"), self.destination.name)
         if lost:
+            rows = [UUID(row["key"].removeprefix(KEY)) for row in lost]
+            nothing = [None] * len(rows)
+            await self._database.fetch(
+                sql("replies"), rows, nothing, nothing, [UNCONFIRMED] * len(rows)
+            )
             telemetry.event(
                 "replies_of_unknown_outcome", level=logging.WARNING, count=len(lost)
             )

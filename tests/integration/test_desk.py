@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from router.config import Destination, Line, Settings
+from router.errors import Transient
 from router.model import Event
 from router.stages.desk import Desk
 from router.store.database import Database, Row
 from router.store.ledger import Ledger
+from router.store.replies import UNCONFIRMED, ReplyQueue
 from router.whatsapp.outgoing import Outgoing
 from tests.events import message, received, status
 
@@ -279,3 +281,25 @@ async def test_a_status_says_what_became_of_a_reply_of_unknown_outcome(
         "select state from router.outbox where destination = 'whatsapp'"
     )
     assert row["state"] == "done"
+
+
+async def test_a_reply_lost_with_its_process_is_never_sent_again_and_marked(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(*typed("Hola")))
+    whatsapp = Destination(name="whatsapp", url="http://127.0.0.1:9")
+    dead, heir = ReplyQueue(store, whatsapp), ReplyQueue(store, whatsapp)
+    (lease,) = await dead.lease(1)
+    await dead.about_to_send(lease.item)
+    await store.execute(
+        "update router.outbox set lease_until = now() - interval '1 s'"
+        " where destination = 'whatsapp'"
+    )
+    assert await heir._claim(1) == []
+    await heir._idle()
+    row = await the(store, "select * from mensajes where direccion = 'saliente'")
+    assert (row["estado_envio"], row["error_mensaje"]) == ("pendiente", UNCONFIRMED)
+    kept = await the(store, "select state from router.outbox where begun")
+    assert kept["state"] == "unknown"
+    with pytest.raises(Transient):
+        await dead.about_to_send(lease.item)
