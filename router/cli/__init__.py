@@ -14,6 +14,7 @@ COMMANDS = {
     "serve": "run the service",
     "dev": "run it on an embedded PostgreSQL; nothing leaves the machine",
     "migrate": "bring the database up to date",
+    "doctor": "check settings, database, destinations and limits, a line each",
     "inspect": "show what webhook bodies report, without any server",
     "simulate": "send signed synthetic WhatsApp traffic",
     "chat": "talk to the menu in the terminal, against a running dev",

@@ -81,7 +81,7 @@ class Database:
     def __init__(self, dsn: str, *, size: int = 8) -> None:
         """Describe up to *size* connections to *dsn*; nothing is opened yet."""
         self.dsn, self._size = dsn, size
-        self._pooled = _is_pooled(dsn)
+        self._pooled = is_pooled(dsn)
         self._pool: asyncpg.Pool | None = None
 
     async def open(self) -> None:
@@ -176,7 +176,8 @@ def _cut_off(connection: asyncpg.Connection) -> None:
         connection.terminate()
 
 
-def _is_pooled(dsn: str) -> bool:
+def is_pooled(dsn: str) -> bool:
+    """Return whether *dsn* leads to a pooler that lends sessions by the transaction."""
     try:
         return urlsplit(dsn).port == TRANSACTION_POOLER_PORT
     except ValueError:
