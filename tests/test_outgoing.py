@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.cli import fake_rules
-from router.conversation import limits
 from router.model import Choice, Reply
 from router.whatsapp import outgoing
 from router.whatsapp.outgoing import Outgoing, Section
@@ -211,16 +210,6 @@ def test_the_callback_is_measured_in_bytes() -> None:
     assert outgoing.text(PHONE, "a", callback="é" * 256)
     with pytest.raises(ValueError, match="512 bytes"):
         outgoing.text(PHONE, "a", callback="é" * 257)
-
-
-def test_the_menu_and_the_wire_know_the_same_limits() -> None:
-    assert limits.ROWS == outgoing.LIST_ROWS
-    assert limits.ROW_TITLE == outgoing.ROW_TITLE
-    assert limits.SECTION_TITLE == outgoing.SECTION_TITLE
-    assert limits.DESCRIPTION == outgoing.ROW_DESCRIPTION
-    assert limits.BUTTON == outgoing.LIST_BUTTON
-    assert limits.BODY == outgoing.INTERACTIVE_BODY
-    assert limits.TEXT == outgoing.TEXT
 
 
 TEXTS = st.text(

@@ -40,14 +40,3 @@ async def local_server(app: web.Application) -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
-
-
-@asynccontextmanager
-async def stand_in() -> AsyncIterator[StandIn]:
-    """Run a stand-in on a free port."""
-    crm = StandIn()
-    app = web.Application()
-    app.router.add_post("/{path:.*}", crm.take)
-    async with local_server(app) as url:
-        crm.url = f"{url}/crm"
-        yield crm

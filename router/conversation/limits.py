@@ -1,19 +1,16 @@
 """What WhatsApp takes of a list and of a text; over it the Graph API refuses the message."""
 
 from router.model import Reply
+from router.whatsapp import outgoing
 
-ROWS = 10  # of all sections together
-ROW_TITLE = 24
-SECTION_TITLE = 24
-DESCRIPTION = 72
-BUTTON = 20
-BODY = 1024  # of an interactive message
-TEXT = 4096
-
-
-def size(text: str) -> int:
-    """Return the length in UTF-16 units: never less than by any other way to count."""
-    return len(text) + sum(character > "\uffff" for character in text)
+ROWS = outgoing.LIST_ROWS  # of all sections together
+ROW_TITLE = outgoing.ROW_TITLE
+SECTION_TITLE = outgoing.SECTION_TITLE
+DESCRIPTION = outgoing.ROW_DESCRIPTION
+BUTTON = outgoing.LIST_BUTTON
+BODY = outgoing.INTERACTIVE_BODY
+TEXT = outgoing.TEXT
+size = outgoing.size
 
 
 def fits_a_list(reply: Reply) -> bool:

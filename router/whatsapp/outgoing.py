@@ -116,7 +116,7 @@ def window_until(heard_at: float, *, from_ad: bool = False) -> float:
 
 
 def size(text: str) -> int:
-    """Return the length in UTF-16 units."""
+    """Return the length in UTF-16 units: never less than by any other way to count."""
     return len(text) + sum(character > "\uffff" for character in text)
 
 
