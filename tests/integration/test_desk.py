@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -64,7 +65,8 @@ async def told(store: Database, destination: str) -> list[dict[str, Any]]:
 
 
 def typed(*texts: str, who: str = WHO) -> list[Event]:
-    return [message(who, text=text) for text in texts]
+    # Now, and not when the tests were collected: an old message is not answered.
+    return [message(who, text=text, timestamp=datetime.now(UTC)) for text in texts]
 
 
 async def say(ledger: Ledger, *events: Event, together: bool) -> None:

@@ -158,7 +158,7 @@ async def test_a_text_is_the_agents_row_and_an_outbox_row_of_one_conversation(
     kept = ("area", "estado", "router_estado", "asignado_a", "metadata", "telefono")
     assert [after[name] for name in kept] == [before[name] for name in kept]
     # A ledger that remembers the conversation sees that it changed, and goes on.
-    await ledger.write(received(message(WHO, text="Dale", minutes=1)))
+    await ledger.write(received(message(WHO, text="Dale", minutes=30)))
     assert (await the(store, "select ultimo_mensaje from conversaciones"))[0] == "Dale"
 
 
