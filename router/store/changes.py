@@ -158,7 +158,9 @@ async def apply(
     names = {*wamids, *(row["whatsapp_message_id"] or "" for row in rows)}
     tails = {t for name in names if (t := tail(name))}
     notices = await tx.fetch(sql("changes"), sorted(names), sorted(tails))
-    updates = [u for row in rows if (u := _update(row, _of(row, ids, notices)))]
+    updates = [
+        u for row in rows if (u := _update(row, _of(row, ids, notices, dialect)))
+    ]
     if updates:
         await tx.fetch(sql("change"), *(list(c) for c in zip(*updates, strict=True)))
 
@@ -172,15 +174,31 @@ async def _find(
     return {row["target"]: row["id"] for row in found if row["id"]}
 
 
-def _of(row: Row, ids: dict[str, UUID], notices: Sequence[Row]) -> list[Notice]:
+def _of(
+    row: Row, ids: dict[str, UUID], notices: Sequence[Row], dialect: Dialect
+) -> list[Notice]:
     own, alike = row["whatsapp_message_id"], tail(row["whatsapp_message_id"])
+    inbound = dialect.read("direccion", row["direccion"]) == "entrante"
+    wrote = _who(shapes.meta_form(orjson.loads(row["item"] or b"{}")))
     return [
-        _notice(notice)
+        read
         for notice in notices
-        if notice["target"] == own
-        or (ids.get(notice["target"]) == row["id"])
-        or (alike and notice["target_tail"] == alike)
+        if (
+            notice["target"] == own
+            or (ids.get(notice["target"]) == row["id"])
+            or (alike and notice["target_tail"] == alike)
+        )
+        and _may(read := _notice(notice), notice["kind"], wrote, inbound=inbound)
     ]
+
+
+def _may(notice: Notice, kind: str, wrote: frozenset[str], *, inbound: bool) -> bool:
+    # Anybody may react; a text is changed by whoever wrote it.
+    if notice.verb not in {"edit", "revoke"}:
+        return True
+    if inbound is not kind.startswith("message."):
+        return False
+    return not inbound or not (wrote and notice.who) or bool(wrote & notice.who)
 
 
 def _update(row: Row, notices: Sequence[Notice]) -> tuple[UUID, str, str] | None:

@@ -297,3 +297,19 @@ async def test_changes_of_nobody_s_messages_wait_and_hurt_nobody(
     await say(ledger, message(WHO, wamid="wamid.X" * 900))
     mensaje, _ = await shown(store, "wamid.X" * 900)
     assert mensaje == "a\ufffd"
+
+
+async def test_a_text_is_changed_by_whoever_wrote_it_and_by_nobody_else(
+    store: Database, ledger: Ledger
+) -> None:
+    mine, ours = wamid(), wamid("3EB0AAAAAAAAAAAAAAAA")
+    wrote = {"id": mine, "from": WHO, "text": {"body": "mío"}}
+    await say(ledger, message(WHO, wamid=mine, text="mío", item=wrote))
+    await say(ledger, message(WHO, wamid=ours, text="nuestro", kind="echo.text"))
+    stranger = edit(mine, "ajeno")
+    stranger.item["from"] = "5491100000099"
+    await say(ledger, stranger, edit(ours, "ajeno"), revoke(ours))
+    assert (await shown(store, mine))[0] == "mío"
+    assert (await shown(store, ours))[0] == "nuestro"
+    await say(ledger, edit(mine, "mejor", seconds=5))
+    assert (await shown(store, mine))[0] == "mejor"

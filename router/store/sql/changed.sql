@@ -1,5 +1,5 @@
 -- Messages that may change, while nobody else changes them. $1 ids, sorted
-select m.id, m.whatsapp_message_id, m.mensaje,
+select m.id, m.whatsapp_message_id, m.mensaje, m.direccion, m.metadata->'item' as item,
        m.metadata->'reacciones' as reacciones, m.metadata->'ediciones' as ediciones,
        m.metadata->'eliminado' as eliminado
 from unnest($1::uuid[]) as i (id)
