@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from router.conversation.menu import packaged
 from router.conversation.priority import priority_of
-from router.conversation.words import LONGEST, Heard, Intent, fold, hear, plain
+from router.conversation.words import (
+    LONGEST,
+    Heard,
+    Intent,
+    fold,
+    hear,
+    plain,
+    says_menu,
+)
 
 HOSTILE = st.text(st.characters(codec=None, exclude_categories=()), max_size=300)
 
@@ -341,3 +349,22 @@ def test_the_label_of_an_option_is_nobody_s_own_word() -> None:
 def test_of_a_very_long_text_the_beginning_counts() -> None:
     assert priority_of(["x " * 900 + " urgente"]) == "alta"
     assert priority_of(["x " * 5000 + " urgente"]) == "normal"
+
+
+@pytest.mark.parametrize(
+    ("text", "intent", "code"),
+    [
+        ("Menú por favor", Intent.MENU, ""),
+        ("volver atrás porfa", Intent.BACK, ""),
+        ("por favor, 2", Intent.CODE, "2"),
+        ("22 x favor!", Intent.CODE, "22"),
+        ("por favor", Intent.OTHER, ""),
+        ("necesito 2 por favor", Intent.OTHER, ""),
+    ],
+)
+def test_a_polite_word_takes_nothing_from_a_command(
+    text: str, intent: Intent, code: str
+) -> None:
+    heard = hear(text)
+    assert (heard.intent, heard.code) == (intent, code)
+    assert says_menu(text) is (intent is Intent.MENU)

@@ -30,7 +30,7 @@ class Heard(NamedTuple):
 
 def hear(text: str) -> Heard:
     """Return what *text*, whole, asks for. Any text will do, broken surrogates too."""
-    words = plain(text)
+    words = _asked(plain(text))
     if words in _MENU:
         return Heard(Intent.MENU, words)
     if words in _BACK:
@@ -45,7 +45,11 @@ def hear(text: str) -> Heard:
 
 def says_menu(text: str) -> bool:
     """Return whether *text*, whole, is the word MENU: what `hear` says, for less."""
-    return len(text) <= LONGEST_COMMAND and plain(text) in _MENU
+    return len(text) <= LONGEST_COMMAND and _asked(plain(text)) in _MENU
+
+
+def _asked(words: str) -> str:
+    return _POLITE.sub("", words)
 
 
 def plain(text: str) -> str:
@@ -92,6 +96,10 @@ def _part(character: str) -> str:
 
 
 _FOLDED = _Folded()
+_POLITE = re.compile(
+    r"^(?:por favor|porfa|porfavor|x favor) "
+    r"| (?:por favor|porfa|porfavor|porfis|x favor|please|pls)$"
+)
 # nº 2, № 2, la 2ª: as letters they would say "no 2". And fillers: letters by name, blank to
 # the eye.
 _DROPPED = "ºª№\u115f\u1160\u3164\uffa0"
