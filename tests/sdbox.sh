@@ -40,7 +40,8 @@ up() {
 
 systemd_pid() { pgrep --parent "$(cat "$box/keeper")" --exact systemd; }
 
-inside() { nsenter --target "$(cat "$box/pid")" --all "$@"; }
+# Its own root directory, too: in a chroot the root of the namespace is another one.
+inside() { nsenter --target "$(cat "$box/pid")" --all --root --wd "$@"; }
 
 # --- In the namespaces, before systemd: the file system.
 
