@@ -40,8 +40,7 @@ up() {
 
 systemd_pid() { pgrep --parent "$(cat "$box/keeper")" --exact systemd; }
 
-# Its own root directory, too: in a chroot the root of the namespace is another one.
-inside() { nsenter --target "$(cat "$box/pid")" --all --root --wd "$@"; }
+inside() { nsenter --target "$(cat "$box/pid")" --all "$@"; }
 
 # --- In the namespaces, before systemd: the file system.
 
@@ -58,13 +57,19 @@ _boot() {
     chmod 1777 "$root/tmp"
     devices "$root/dev"
     bare_system "$root"
-    cd "$root"
-    mkdir -p mnt
-    pivot_root . mnt
-    umount -l /mnt
-    mount --make-rshared / # systemd would, outside of a container: LoadCredential= needs it
-    exec env -i container=sdbox PATH=/usr/sbin:/usr/bin:/sbin:/bin \
-        /lib/systemd/systemd --system --unit=multi-user.target --show-status=no
+    # Who joins a mount namespace, be it his own, gets its root: from within a chroot only so
+    # does pivot_root change the root of the namespace, and not the chroot's alone.
+    exec 9<"$root"
+    exec nsenter --mount=/proc/self/ns/mnt sh -c '
+        set -eu
+        cd /proc/self/fd/9
+        exec 9<&-
+        mkdir -p mnt
+        pivot_root . mnt
+        umount -l /mnt
+        mount --make-rshared / # systemd would, outside of a container: LoadCredential= needs it
+        exec env -i container=sdbox PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+            /lib/systemd/systemd --system --unit=multi-user.target --show-status=no'
 }
 
 cgroup_mounts() {
