@@ -25,7 +25,7 @@ from router.destinations.graph import GraphClient, GraphTeller
 from router.errors import Transient
 from router.health import Health
 from router.model import Delivery, Received
-from router.queues.base import Queue
+from router.queues.base import Source
 from router.queues.memory import MemoryQueue, WhenFull
 from router.stages.base import Graveyard, Runner
 from router.stages.desk import WHATSAPP, Desk
@@ -54,7 +54,7 @@ class Link:
     """A worker and the queue it reads."""
 
     name: str
-    source: Queue[Any]
+    source: Source[Any]
     runner: Runner[Any, Any]
 
 
@@ -145,7 +145,7 @@ class Pipeline:
         return Circuit(destination.concurrency, changed=changed)
 
     @property
-    def queues(self) -> Sequence[Queue[Any]]:
+    def queues(self) -> Sequence[Source[Any]]:
         """Every queue, front to back."""
         return [*(link.source for link in self._front), *self.outboxes]
 

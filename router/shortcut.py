@@ -41,15 +41,11 @@ _HEAD = re.compile(
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,6})[ \t]*(?:\r\n|$)")
 _SIGNATURE = re.compile(rb"\r\nx-hub-signature-256:[ \t]*(\S*)[ \t]*(?:\r\n|$)")
 _CONNECTION = re.compile(rb"\r\nconnection:[ \t]*([^\r\n]*?)[ \t]*(?=\r\n|$)")
-_ONCE = (b"\r\nhost:", b"\r\ncontent-length:", b"\r\nx-hub-signature-256:")
+_WISHES = ([b"keep-alive"], [b"close"], [b"keep-alive", b"close"])
 # Whatever changes how a request is read or who may send it.
-_UNUSUAL = (
-    b"\r\ntransfer-encoding:",
-    b"\r\ncontent-encoding:",
-    b"\r\nexpect:",
-    b"\r\nupgrade:",
-    b"\r\nx-webhook-secret:",
-    b"\r\nx-psi-router:",
+_UNUSUAL = re.compile(
+    rb"\r\n(?:transfer-encoding|content-encoding|expect|upgrade"
+    rb"|x-webhook-secret|x-psi-router):"
 )
 
 
@@ -74,6 +70,7 @@ class Shortcuts:
         self.ingress, self.fallback = ingress, fallback
         self.paths = frozenset(path.encode() for path in paths)
         self.open: set[Shortcut] = set()
+        self._all_answered: asyncio.Future[None] | None = None
         self.loop = asyncio.get_running_loop()
         self._timer = self.loop.call_later(SWEEP_S, self._sweep)
 
@@ -90,11 +87,20 @@ class Shortcuts:
         """Let requests in flight be answered, then close what is left."""
         self._timer.cancel()
         self.close_idle()
-        answers = [task for c in self.open if (task := c.answering) is not None]
-        if answers:
-            await asyncio.wait(answers, timeout=within_s)
+        if self._answering():
+            self._all_answered = self.loop.create_future()
+            await asyncio.wait([self._all_answered], timeout=within_s)
         for connection in tuple(self.open):
             connection.abort()
+
+    def answered(self) -> None:
+        """Hear that a connection has answered its request."""
+        waiting = self._all_answered
+        if waiting is not None and not waiting.done() and not self._answering():
+            waiting.set_result(None)
+
+    def _answering(self) -> bool:
+        return any(connection.answering for connection in self.open)
 
     def _sweep(self) -> None:
         now = self.loop.time()
@@ -106,14 +112,24 @@ class Shortcuts:
 class Shortcut(asyncio.Protocol):
     """One connection, as long as every request on it is of the usual form."""
 
-    __slots__ = ("_all", "_heard_at", "_held", "_transport", "answering")
+    __slots__ = (
+        "_all",
+        "_heard_at",
+        "_held",
+        "_last",
+        "_slow",
+        "_transport",
+        "answering",
+    )
 
     def __init__(self, everybody: Shortcuts) -> None:
         self._all = everybody
         self._transport: asyncio.Transport
         self._held = b""  # the beginning of a request, or what came after one
         self._heard_at = 0.0
-        self.answering: asyncio.Task[None] | None = None
+        self._last = False  # whether the connection closes after the answer
+        self._slow: asyncio.Task[None] | None = None  # a request that waits for room
+        self.answering = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -127,7 +143,7 @@ class Shortcut(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._held:
             data = self._held + data
-        if self.answering is not None:  # pipelined, which nobody usual does
+        if self.answering:  # pipelined, which nobody usual does
             self._transport.pause_reading()
             self._hold(data)
             return
@@ -149,21 +165,29 @@ class Shortcut(asyncio.Protocol):
         self._heard_at = self._all.loop.time()
 
     def _begin(self, request: Usual, body: bytes) -> None:
-        self.answering = self._all.loop.create_task(self._answer(request, body))
+        self.answering, self._last = True, request.last
+        head = Head(request.size, (request.signature,))
+        if not self._all.ingress.take_now(head, body, self._answer):
+            self._slow = self._all.loop.create_task(self._take(head, body))
 
-    async def _answer(self, request: Usual, body: bytes) -> None:
-        ingress = self._all.ingress
-        answer = await ingress.take(Head(request.size, (request.signature,)), body)
-        self.answering = None
-        if self._transport.is_closing():
-            return
-        last = request.last or ingress.stopping
-        self._transport.write(written(answer, close=last))
-        self._heard_at = self._all.loop.time()
-        if last:
-            self._transport.close()
-        elif self._held:
-            held, self._held = self._held, b""
+    async def _take(self, head: Head, body: bytes) -> None:
+        self._answer(await self._all.ingress.take(head, body))
+
+    def _answer(self, answer: Answer) -> None:
+        self.answering, self._slow = False, None
+        if not self._transport.is_closing():
+            last = self._last or self._all.ingress.stopping
+            self._transport.write(written(answer, close=last))
+            self._heard_at = self._all.loop.time()
+            if last:
+                self._transport.close()
+            elif self._held:  # not now: whoever settles a batch answers others too
+                self._all.loop.call_soon(self._go_on)
+        self._all.answered()
+
+    def _go_on(self) -> None:
+        held, self._held = self._held, b""
+        if not self._transport.is_closing():
             self._hand_over(held)
 
     def _hand_over(self, data: bytes) -> None:
@@ -178,7 +202,7 @@ class Shortcut(asyncio.Protocol):
     def sweep(self, now: float) -> None:
         """Close the connection if it has been idle for too long."""
         waited_s = now - self._heard_at
-        if self.answering is None:
+        if not self.answering:
             if self._held and waited_s > PATIENCE_S:
                 held, self._held = self._held, b""
                 self._hand_over(held)
@@ -187,13 +211,13 @@ class Shortcut(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """Close the connection unless a request waits on it."""
-        if self.answering is None:
+        if not self.answering:
             self._transport.close()
 
     def abort(self) -> None:
         """Close the connection, whatever waits on it."""
-        if self.answering is not None:
-            self.answering.cancel()
+        if self._slow is not None:
+            self._slow.cancel()
         self._transport.abort()
 
 
@@ -203,15 +227,20 @@ def parsed(head: bytes, paths: frozenset[bytes]) -> Usual | None:
     if whole is None or whole[1] not in paths:
         return None
     low = head.lower()
-    if any(name in low for name in _UNUSUAL) or any(low.count(n) != 1 for n in _ONCE):
+    if _UNUSUAL.search(low) or not (
+        low.count(b"\r\nhost:")
+        == low.count(b"\r\ncontent-length:")
+        == low.count(b"\r\nx-hub-signature-256:")
+        == 1
+    ):
         return None
     length, signature = _LENGTH.search(low), _SIGNATURE.search(low)
     if length is None or signature is None or (size := int(length[1])) > SMALL_BYTES:
         return None
-    wish = [w for w in _CONNECTION.findall(low) if w != b"keep-alive"]
-    if wish not in ([], [b"close"]):
+    wish = _CONNECTION.findall(low)
+    if wish and wish not in _WISHES:
         return None
-    return Usual(size, signature[1].decode("latin-1"), last=bool(wish))
+    return Usual(size, signature[1].decode("latin-1"), b"close" in wish)
 
 
 def written(answer: Answer, *, close: bool) -> bytes:

@@ -154,6 +154,11 @@ def buried(stage: str, reason: str) -> None:
     event("item_buried", level=logging.ERROR, stage=stage, reason=reason)
 
 
+def answer_failed(exc: Exception) -> None:
+    """Say that an answer could not be written: a bug, and its sender comes again."""
+    event("answer_failed", level=logging.ERROR, **_where(exc))
+
+
 def worker_crashed(name: str, exc: Exception) -> None:
     """Say that a worker died and is started again."""
     STAGE_RESTARTS.labels(name).inc()

@@ -8,13 +8,13 @@ from prometheus_client import disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from router.ops.lag import LOOP_LAG
-from router.queues.base import Queue
+from router.queues.base import Source
 from router.telemetry import QUEUE_DEPTH, QUEUE_OLDEST
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # twice the series, of which nobody asks
 
 
-def metrics(queues: Iterable[Queue[Any]], lag_s: float) -> web.Response:
+def metrics(queues: Iterable[Source[Any]], lag_s: float) -> web.Response:
     """Return all metrics as Prometheus reads them."""
     # A destination that a reload took away has no queue any more.
     QUEUE_DEPTH.clear()

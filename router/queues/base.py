@@ -64,12 +64,28 @@ class Lease(Protocol[T_co]):
         """End the loan: a person must look; *reason* is for them."""
 
 
-class Queue(Protocol[T]):
-    """A bounded, closable, counted queue."""
+class Source(Protocol[T_co]):
+    """Where items are lent: the reader's side of a queue."""
 
     @property
     def name(self) -> str:
         """The name in logs and metrics."""
+
+    async def lease(self, limit: int) -> Sequence[Lease[T_co]]:
+        """Lend 1 to *limit* items, waiting for the first.
+
+        Raises `QueueClosed` once the queue is closed and every item is settled.
+        """
+
+    async def close(self) -> None:
+        """Take nothing more; what was taken can still be leased."""
+
+    def stats(self) -> QueueStats:
+        """Return how the queue stands."""
+
+
+class Queue(Source[T], Protocol[T]):
+    """A bounded, closable, counted queue."""
 
     @property
     def durable(self) -> bool:
@@ -84,14 +100,10 @@ class Queue(Protocol[T]):
         nothing. Raises `QueueClosed` after `close`.
         """
 
-    async def lease(self, limit: int) -> Sequence[Lease[T]]:
-        """Lend 1 to *limit* items, waiting for the first.
+    def put_nowait(
+        self, item: T, *, lane: str = "", size: int = 0, settled: Settled | None = None
+    ) -> bool:
+        """Add *item* as `put` does where that needs no waiting; return whether it did.
 
-        Raises `QueueClosed` once the queue is closed and every item is settled.
+        A queue that keeps its items elsewhere never can.
         """
-
-    async def close(self) -> None:
-        """Take nothing more; what was taken can still be leased."""
-
-    def stats(self) -> QueueStats:
-        """Return how the queue stands."""

@@ -11,7 +11,6 @@ import bisect
 import enum
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from router.errors import QueueClosed, QueueFull
@@ -27,34 +26,42 @@ class WhenFull(enum.Enum):
     REFUSE = "refuse"  # QueueFull: the edge answers 503
 
 
-@dataclass(slots=True)
-class _Entry(Generic[T]):
-    place: int
-    item: T
-    lane: str
-    size: int
-    settled: Settled | None
-    attempt: int = 1
-    not_before: float = 0.0  # on the loop's clock
-
-
-@dataclass(slots=True)
 class MemoryLease(Generic[T]):
-    """A `Lease`; settling it twice is a bug and raises RuntimeError."""
+    """A place in the queue, and the loan of what stands there.
 
-    _queue: "MemoryQueue[T]"
-    _entry: _Entry[T]
-    _open: bool = field(default=True)
+    One object for both: it is made once an item, and again when the item comes back.
+    Settling a loan twice is a bug and raises RuntimeError.
+    """
 
-    @property
-    def item(self) -> T:
-        """What was lent."""
-        return self._entry.item
+    __slots__ = (
+        "_open",
+        "_queue",
+        "attempt",
+        "done",
+        "item",
+        "lane",
+        "not_before",
+        "place",
+        "put_at",
+        "size",
+    )
 
-    @property
-    def attempt(self) -> int:
-        """1 on the first loan, one more after each nack."""
-        return self._entry.attempt
+    def __init__(  # noqa: PLR0913, PLR0917 -- what `put` is told, and where it stands
+        self,
+        queue: "MemoryQueue[T]",
+        place: int,
+        item: T,
+        lane: str,
+        size: int,
+        done: Settled | None,
+    ) -> None:
+        """Stand at *place* of *queue*; *done* hears what becomes of *item*."""
+        self._queue, self._open = queue, True
+        self.place, self.item, self.lane, self.size = place, item, lane, size
+        self.done = done
+        self.attempt = 1
+        self.not_before = 0.0  # on the loop's clock
+        self.put_at = 0.0
 
     @property
     def settled(self) -> bool:
@@ -64,18 +71,17 @@ class MemoryLease(Generic[T]):
     def ack(self, tally: Tally = STORED) -> None:
         """End the loan: the item is done."""
         self._end()
-        self._queue._forget(self._entry, tally)  # noqa: SLF001 -- one module
+        self._queue._forget(self, tally)  # noqa: SLF001 -- one module
 
     def bury(self, reason: str) -> None:
         """End the loan: whoever buries has written *reason* down already."""
         del reason
-        self._end()
-        self._queue._forget(self._entry, BURIED)  # noqa: SLF001 -- one module
+        self.ack(BURIED)
 
     def nack(self, delay_s: float = 0.0) -> None:
         """End the loan: the item goes back to its place."""
         self._end()
-        self._queue._take_back(self._entry, delay_s)  # noqa: SLF001 -- one module
+        self._queue._take_back(self, delay_s)  # noqa: SLF001 -- one module
 
     def _end(self) -> None:
         if not self._open:
@@ -104,9 +110,9 @@ class MemoryQueue(Generic[T]):
             raise ValueError(f"bounds must be at least 1, got {bound}, {bound_bytes}")
         self.name = name
         self._bound, self._bound_bytes, self._when_full = bound, bound_bytes, when_full
-        self._entries: deque[_Entry[T]] = deque()
+        self._entries: deque[MemoryLease[T]] = deque()
         self._on_loan: dict[str, int] = {}  # how many of each lane
-        self._unsettled: dict[int, float] = {}  # place -> when it was put
+        self._unsettled: dict[int, MemoryLease[T]] = {}  # by place, oldest first
         self._bytes = 0
         self._next_place = 0
         self._closed = False
@@ -118,18 +124,30 @@ class MemoryQueue(Generic[T]):
         self, item: T, *, lane: str = "", size: int = 0, settled: Settled | None = None
     ) -> None:
         """Add *item*, waiting or raising as `WhenFull` says."""
-        while not (self._closed or self._has_room(size)):
-            if self._when_full is WhenFull.REFUSE:
-                raise QueueFull(f"{self.name} is full")
+        while not self.put_nowait(item, lane=lane, size=size, settled=settled):
             await self._wait_in(self._writers)
+
+    def put_nowait(
+        self, item: T, *, lane: str = "", size: int = 0, settled: Settled | None = None
+    ) -> bool:
+        """Add *item* if there is room; else return False, or raise as `WhenFull` says."""
         if self._closed:
             raise QueueClosed(f"{self.name} takes no more items")
-        entry = _Entry(self._next_place, item, lane, size, settled)
+        if not self._has_room(size):
+            if self._when_full is WhenFull.REFUSE:
+                raise QueueFull(f"{self.name} is full")
+            return False
+        self._add(MemoryLease(self, self._next_place, item, lane, size, settled))
         self._next_place += 1
-        self._entries.append(entry)
-        self._unsettled[entry.place] = self._loop.time()
-        self._bytes += size
-        self._wake(self._readers)
+        if self._readers:
+            self._wake(self._readers)
+        return True
+
+    def _add(self, lease: MemoryLease[T]) -> None:
+        lease.put_at = self._loop.time()
+        self._unsettled[lease.place] = lease
+        self._bytes += lease.size
+        self._entries.append(lease)
 
     async def lease(self, limit: int) -> Sequence[MemoryLease[T]]:
         """Lend 1 to *limit* items, waiting for the first."""
@@ -156,7 +174,7 @@ class MemoryQueue(Generic[T]):
             unsettled=len(self._unsettled),
             size_bytes=self._bytes,
             bound=self._bound,
-            oldest_s=0.0 if first is None else self._loop.time() - first,
+            oldest_s=0.0 if first is None else self._loop.time() - first.put_at,
         )
 
     def _has_room(self, size: int) -> bool:
@@ -170,50 +188,55 @@ class MemoryQueue(Generic[T]):
     def _take(self, limit: int) -> list[MemoryLease[T]]:
         now = self._loop.time()
         blocked = set(self._on_loan)
-        passed: list[_Entry[T]] = []
+        passed: list[MemoryLease[T]] = []
         taken: list[MemoryLease[T]] = []
         while self._entries and len(taken) < limit:
-            entry = self._entries.popleft()
-            if entry.lane in blocked or entry.not_before > now:
-                passed.append(entry)
-                if entry.lane:
-                    blocked.add(entry.lane)
+            lease = self._entries.popleft()
+            if lease.lane in blocked or lease.not_before > now:
+                passed.append(lease)
+                if lease.lane:
+                    blocked.add(lease.lane)
                 continue
-            taken.append(MemoryLease(self, entry))
+            taken.append(lease)
         self._entries.extendleft(reversed(passed))
         for lease in taken:
-            if lane := lease._entry.lane:  # noqa: SLF001 -- one module
+            if lane := lease.lane:
                 self._on_loan[lane] = self._on_loan.get(lane, 0) + 1
         return taken
 
-    def _return_lane(self, entry: _Entry[T]) -> None:
-        if entry.lane:
-            self._on_loan[entry.lane] -= 1
-            if not self._on_loan[entry.lane]:
-                del self._on_loan[entry.lane]
+    def _return_lane(self, lane: str) -> None:
+        left = self._on_loan.pop(lane) - 1
+        if left:
+            self._on_loan[lane] = left
 
-    def _forget(self, entry: _Entry[T], tally: Tally) -> None:
-        self._return_lane(entry)
-        del self._unsettled[entry.place]
-        self._bytes -= entry.size
+    def _forget(self, lease: MemoryLease[T], tally: Tally) -> None:
+        if lease.lane:
+            self._return_lane(lease.lane)
+        del self._unsettled[lease.place]
+        self._bytes -= lease.size
         if self._writers:
             self._wake(self._writers)
         if self._entries:
             self._wake(self._readers)  # its lane may have been waited for
         elif self._closed and not self._unsettled:
             self._wake_all()
-        if entry.settled is not None:
-            entry.settled(tally)
+        if lease.done is not None:
+            lease.done(tally)
 
-    def _take_back(self, entry: _Entry[T], delay_s: float) -> None:
-        self._return_lane(entry)
-        entry.attempt += 1
-        entry.not_before = self._loop.time() + delay_s if delay_s else 0.0
-        if self._entries and self._entries[0].place < entry.place:
-            place = bisect.bisect(self._entries, entry.place, key=lambda e: e.place)
-            self._entries.insert(place, entry)
+    def _take_back(self, lease: MemoryLease[T], delay_s: float) -> None:
+        if lease.lane:
+            self._return_lane(lease.lane)
+        again = MemoryLease(
+            self, lease.place, lease.item, lease.lane, lease.size, lease.done
+        )
+        again.attempt, again.put_at = lease.attempt + 1, lease.put_at
+        again.not_before = self._loop.time() + delay_s if delay_s else 0.0
+        self._unsettled[again.place] = again
+        if self._entries and self._entries[0].place < again.place:
+            place = bisect.bisect(self._entries, again.place, key=lambda e: e.place)
+            self._entries.insert(place, again)
         else:
-            self._entries.appendleft(entry)
+            self._entries.appendleft(again)
         self._wake(self._readers)
 
     async def _wait_for_work(self) -> None:

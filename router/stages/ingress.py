@@ -22,7 +22,7 @@ from router.errors import QueueClosed, QueueFull, Refused, Transient
 from router.health import Health
 from router.model import Delivery, Door
 from router.queues.base import Queue, Tally
-from router.stages.rooms import Borrowed, Room, Waiting
+from router.stages.rooms import Room, Waiting
 from router.whatsapp.signature import signature_of, verify
 
 MAX_BODY = 4 * 1024 * 1024  # Meta sends up to 3 MB
@@ -57,7 +57,38 @@ class Answer(NamedTuple):
     body: bytes
 
 
+# What is an answer and no bug.
+EXPECTED = (Refused, QueueFull, QueueClosed, Transient, TimeoutError)
 Read = Callable[[], Awaitable[bytes]]
+Answered = Callable[[Answer], None]
+
+
+class InFlight:
+    """A body on its way to its commit: the room it takes, and who hears the answer.
+
+    Called by the queue when the delivery is settled. Its room is given back then, and not
+    when its request is answered; whoever has waited too long was answered long ago.
+    """
+
+    __slots__ = ("answered", "door", "ingress", "room", "size", "started")
+
+    def __init__(  # noqa: PLR0913, PLR0917 -- all that must be known later
+        self,
+        ingress: "Ingress",
+        room: Room,
+        size: int,
+        door: Door,
+        started: float,
+        answered: Answered,
+    ) -> None:
+        """Take *size* bytes of *room*, which are taken already."""
+        self.ingress, self.room, self.size = ingress, room, size
+        self.door, self.started, self.answered = door, started, answered
+
+    def __call__(self, tally: Tally) -> None:
+        """Give the room back, and answer whoever still waits."""
+        self.room.give(self.size)
+        self.ingress.settled(self, tally)
 
 
 class Ingress:
@@ -77,7 +108,9 @@ class Ingress:
         self._timeout_s = settings.ack_timeout_s
         self._inbox, self._health, self.clock = inbox, health, clock
         self._small, self._large = Room(SMALL_ROOM_BYTES), Room(ROOM_BYTES)
-        self._waiting = Waiting(settings.ack_timeout_s, clock)
+        self._waiting: Waiting[InFlight] = Waiting(
+            settings.ack_timeout_s, clock, self._too_late
+        )
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -127,36 +160,104 @@ class Ingress:
 
         *body* is read only when there is room for it; or it is here already.
         """
-        door = "none"
-        try:
-            found, answer = await self._take(head, body)
-            door = found.value
-        except Refused as exc:
-            answer = _refusal(exc.status, str(exc))
-        except (QueueFull, QueueClosed, Transient, TimeoutError) as exc:
-            answer = _refusal(TOO_BUSY, str(exc) or "too busy")
-        telemetry.delivery(door, answer.status)
-        return answer
+        outcome: asyncio.Future[Answer] = self._loop.create_future()
 
-    async def _take(self, head: Head, body: bytes | Read) -> tuple[Door, Answer]:
+        def answered(answer: Answer) -> None:
+            if not outcome.done():  # a request that was cut off waits for nothing
+                outcome.set_result(answer)
+
+        try:
+            await self._take(head, body, answered)
+        except EXPECTED as exc:
+            self._refuse(exc, answered)
+        return await outcome
+
+    def take_now(self, head: Head, body: bytes, answered: Answered) -> bool:
+        """Take one body that is here already, if nothing has to be waited for first.
+
+        Returns False where `take` must be asked; else *answered* is called once, perhaps
+        before this returns.
+        """
         started = self.clock()
-        self._refuse_early(head, started)
-        borrowed = await self._borrow(MAX_BODY if head.size is None else head.size)
+        try:
+            self._refuse_early(head)
+            self._refuse_while_away(started)
+            door, size = self._door(head, body), len(body)
+            if not self._small.take_now(size):
+                return False
+            flight = InFlight(self, self._small, size, door, started, answered)
+            return self._put_nowait(body, flight)
+        except EXPECTED as exc:
+            self._refuse(exc, answered)
+        return True
+
+    def _put_nowait(self, body: bytes, flight: InFlight) -> bool:
+        handed_over = False
+        try:
+            handed_over = self._inbox.put_nowait(
+                _delivery(body, flight.door), size=flight.size, settled=flight
+            )
+        finally:
+            if not handed_over:
+                flight.room.give(flight.size)
+        if handed_over:
+            self._waiting.add(flight, flight.started)
+        return handed_over
+
+    async def _take(self, head: Head, body: bytes | Read, answered: Answered) -> None:
+        started = self.clock()
+        self._refuse_early(head)
+        self._refuse_without_a_key(head)
+        self._refuse_while_away(started)
+        room, size = await self._borrow(MAX_BODY if head.size is None else head.size)
+        handed_over = False
         try:
             if not isinstance(body, bytes):
                 body = await body()
             door = self._door(head, body)
-            delivery = Delivery(body=body, door=door, received_at=datetime.now(UTC))
-            if self._inbox.durable:
-                await self._inbox.put(delivery, size=len(body))
-                return door, QUEUED
-            tally = await self._durable(delivery, borrowed, started)
+            flight = InFlight(self, room, size, door, started, answered)
+            handed_over = await self._put(_delivery(body, door), flight)
         finally:
-            borrowed.abandon()
-        telemetry.ACK_SECONDS.observe(self.clock() - started)
-        return door, _done(*tally)
+            if not handed_over:
+                room.give(size)
 
-    def _refuse_early(self, head: Head, now: float) -> None:
+    async def _put(self, delivery: Delivery, flight: InFlight) -> bool:
+        # Return whether the queue settles it: one that is durable has it for good.
+        size = len(delivery.body)
+        if self._inbox.durable:
+            await self._inbox.put(delivery, size=size)
+            self._answer(flight.door.value, QUEUED, flight.answered)
+            return False
+        self._waiting.add(flight, flight.started)
+        try:
+            await self._inbox.put(delivery, size=size, settled=flight)
+        except BaseException:
+            self._waiting.remove(flight)
+            raise
+        return True
+
+    def settled(self, flight: InFlight, tally: Tally) -> None:
+        """Answer the request of *flight*, unless that was done long ago."""
+        if not self._waiting.remove(flight):
+            return
+        telemetry.ACK_SECONDS.observe(self.clock() - flight.started)
+        self._answer(flight.door.value, _done(*tally), flight.answered)
+
+    def _too_late(self, flight: InFlight, reason: str) -> None:
+        self._answer(flight.door.value, _refusal(TOO_BUSY, reason), flight.answered)
+
+    def _refuse(self, exc: Exception, answered: Answered) -> None:
+        status = exc.status if isinstance(exc, Refused) else TOO_BUSY
+        self._answer("none", _refusal(status, str(exc) or "too busy"), answered)
+
+    def _answer(self, door: str, answer: Answer, answered: Answered) -> None:
+        telemetry.delivery(door, answer.status)
+        try:
+            answered(answer)
+        except Exception as exc:  # noqa: BLE001 -- the next one waits for its answer too
+            telemetry.answer_failed(exc)
+
+    def _refuse_early(self, head: Head) -> None:
         if head.ours:
             # A destination that posts what it is told back would go round for ever.
             raise Refused("this was sent from here", status=422)
@@ -164,25 +265,30 @@ class Ingress:
             raise Refused("no Content-Encoding is accepted", status=415)
         if (head.size or 0) > MAX_BODY:
             raise Refused(f"a body is at most {MAX_BODY} bytes", status=413)
+
+    def _refuse_without_a_key(self, head: Head) -> None:
         # What can be told before the body is read: who has no key is lent no room.
         if head.signatures:
             signature_of(head.signatures)
         else:
             self._check_secret(head.secrets)
+
+    def _refuse_while_away(self, now: float) -> None:
         if self._health.store_down_for(now) > PATIENCE_S:
             raise Transient("the database is away")
 
-    async def _borrow(self, size: int) -> Borrowed:
+    async def _borrow(self, size: int) -> tuple[Room, int]:
         # Two rooms: nobody who announces large bodies and sends none keeps a message out.
         room = self._small if size <= SMALL_BYTES else self._large
         if not room.take_now(size):
             async with asyncio.timeout(self._timeout_s):
                 await room.take(size)
-        return Borrowed(room, size)
+        return room, size
 
     def _door(self, head: Head, body: bytes) -> Door:
         if not head.signatures:
-            return Door.SECRET  # checked before the body was read
+            self._check_secret(head.secrets)
+            return Door.SECRET
         verify(body, head.signatures, self._app_secrets)  # it decides alone
         return Door.META
 
@@ -192,20 +298,6 @@ class Ingress:
         secret = given[0].encode("utf-8", "surrogateescape")
         if not hmac.compare_digest(secret, self._shared_secret):
             raise Refused("wrong secret", status=401)
-
-    async def _durable(
-        self, delivery: Delivery, borrowed: Borrowed, started: float
-    ) -> Tally:
-        outcome: asyncio.Future[Tally] = self._loop.create_future()
-
-        def settled(tally: Tally) -> None:
-            borrowed.settle()
-            if not outcome.done():  # its request may have been answered 503 long ago
-                outcome.set_result(tally)
-
-        await self._inbox.put(delivery, size=len(delivery.body), settled=settled)
-        borrowed.handed_over = True
-        return await self._waiting.result(outcome, started)
 
 
 async def _read(request: web.Request) -> bytes:
@@ -218,6 +310,10 @@ async def _read(request: web.Request) -> bytes:
         raise Refused("the body did not arrive in time", status=408) from None
     except web.HTTPRequestEntityTooLarge:
         raise Refused(f"a body is at most {MAX_BODY} bytes", status=413) from None
+
+
+def _delivery(body: bytes, door: Door) -> Delivery:
+    return Delivery(body=body, door=door, received_at=datetime.now(UTC))
 
 
 @functools.lru_cache(maxsize=64)

@@ -3,9 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
-from router.errors import Transient
-from router.queues.base import Tally
+T = TypeVar("T")
 
 SWEEP_S = 0.1  # between looks at who has waited too long
 
@@ -53,64 +53,48 @@ class Room:
             turn.set_result(None)
 
 
-class Waiting:
+class Waiting(Generic[T]):
     """The requests that wait for their commit, none of them for too long.
 
     One timer for all of them: a time-out of its own costs a request as much as its HMAC.
     """
 
-    def __init__(self, timeout_s: float, clock: Callable[[], float]) -> None:
-        """Let nobody wait for longer than *timeout_s*, give or take SWEEP_S."""
-        self._timeout_s, self._clock = timeout_s, clock
-        self._until: dict[asyncio.Future[Tally], float] = {}
+    def __init__(
+        self,
+        timeout_s: float,
+        clock: Callable[[], float],
+        refuse: Callable[[T, str], None],
+    ) -> None:
+        """*refuse* who has waited for longer than *timeout_s*, give or take SWEEP_S."""
+        self._timeout_s, self._clock, self._refuse = timeout_s, clock, refuse
+        self._since: dict[T, float] = {}  # the oldest first
         self._timer: asyncio.TimerHandle | None = None
 
-    async def result(self, outcome: asyncio.Future[Tally], since: float) -> Tally:
-        """Wait for *outcome*; raise Transient when the request began too long ago."""
-        self._until[outcome] = since + self._timeout_s
+    def add(self, request: T, since: float) -> None:
+        """Let *request* wait; its time began at *since*."""
+        self._since[request] = since
         if self._timer is None:
             self._arm()
-        try:
-            return await outcome
-        finally:
-            del self._until[outcome]
+
+    def remove(self, request: T) -> bool:
+        """Return whether *request* still waited; it does no more."""
+        return self._since.pop(request, None) is not None
 
     def give_up(self) -> None:
         """Tell everybody to come again now."""
-        self._refuse(float("inf"), "stopping")
+        self._refuse_since(float("inf"), "stopping")
 
     def _arm(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
 
     def _sweep(self) -> None:
         self._timer = None
-        if self._until:
-            self._refuse(self._clock(), "not durable in time")
+        if self._since:
+            late = self._clock() - self._timeout_s
+            self._refuse_since(late, "not durable in time")
             self._arm()
 
-    def _refuse(self, now: float, reason: str) -> None:
-        for outcome, until in self._until.items():
-            if until <= now and not outcome.done():
-                outcome.set_exception(Transient(reason))
-
-
-class Borrowed:
-    """Room for one body: given back once, and while the pipeline has it, not before."""
-
-    __slots__ = ("_count", "_held", "_room", "handed_over")
-
-    def __init__(self, room: Room, count: int) -> None:
-        """Hold *count* bytes that were taken from *room*."""
-        self._room, self._count = room, count
-        self._held, self.handed_over = True, False
-
-    def settle(self) -> None:
-        """Give it back: the delivery is settled."""
-        if self._held:
-            self._held = False
-            self._room.give(self._count)
-
-    def abandon(self) -> None:
-        """Give it back if the pipeline never got the delivery."""
-        if not self.handed_over:
-            self.settle()
+    def _refuse_since(self, moment: float, reason: str) -> None:
+        for request, since in tuple(self._since.items()):
+            if since <= moment and self.remove(request):
+                self._refuse(request, reason)

@@ -28,7 +28,7 @@ from router import telemetry
 from router.config import Destination
 from router.errors import QueueClosed
 from router.model import Attempt, Notification
-from router.queues.base import STORED, QueueStats, Settled, Tally
+from router.queues.base import STORED, QueueStats, Tally
 from router.store.database import Database, Row
 from router.store.sql_files import sql
 
@@ -160,8 +160,6 @@ class OutboxLease:
 class OutboxQueue:
     """What one destination must still be told. Several readers may lease from it."""
 
-    durable = True
-
     def __init__(
         self,
         database: Database,
@@ -193,18 +191,6 @@ class OutboxQueue:
     def wake(self) -> None:
         """Say that there may be something new, or something settled."""
         self._news.set()
-
-    async def put(
-        self,
-        item: Notification,
-        *,
-        lane: str = "",
-        size: int = 0,
-        settled: Settled | None = None,
-    ) -> None:
-        """Raise RuntimeError: rows are written with their message, never by themselves."""
-        del item, lane, size, settled
-        raise RuntimeError("an outbox row is written in its message's transaction")
 
     def record(
         self, notification: Notification, attempt: Attempt, *, counts: bool = True

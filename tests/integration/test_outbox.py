@@ -353,12 +353,6 @@ async def test_text_that_postgresql_cannot_hold_does_not_stop_the_notes(
     assert row["answer"] == "\ufffd" + "x" * 499
 
 
-async def test_put_is_not_for_the_outbox(queue: OutboxQueue) -> None:
-    item = Notification(1, "crm", "a", "lane", b"", 0)
-    with pytest.raises(RuntimeError):
-        await queue.put(item)
-
-
 @pytest.mark.parametrize("timeout_s", [0.5, 10.0, 18.9, 19.5, 60.0])
 def test_a_lease_outlives_the_attempts_of_its_batch(timeout_s: float) -> None:
     destination = Destination(name="d", url="http://d.invalid/", timeout_s=timeout_s)
