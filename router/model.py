@@ -1,4 +1,9 @@
-"""What flows through the router. Data only: no I/O, no clock, no logging."""
+"""What flows through the router. Data only: no I/O, no clock, no logging.
+
+Nothing here is changed once it is made, but the number of a delivery. What is made for every
+message is not frozen all the same: `frozen` makes the making three times as dear, 5 us a
+message.
+"""
 
 import enum
 from collections.abc import Mapping
@@ -28,7 +33,7 @@ class Delivery:
     id: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Person:
     """Whoever wrote, by the names WhatsApp gave; each of them may be missing."""
 
@@ -39,7 +44,7 @@ class Person:
     name: str | None = None  # profile name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Media:
     """A file that stays at WhatsApp: the id is good for 7 days, the URL for 5 minutes."""
 
@@ -50,7 +55,7 @@ class Media:
     url: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Content:
     """What a person reads of a message.
 
@@ -68,7 +73,7 @@ class Content:
     referral: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Status:
     """What became of a message that went out."""
 
@@ -79,7 +84,7 @@ class Status:
     error: str | None = None  # the first error's title
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Event:
     """One thing that a body reports.
 

@@ -5,9 +5,11 @@ number and no secret goes through here: errors are named by type and SQLSTATE, n
 the values they quote, and a WhatsApp id is hashed, since it encodes the phone number.
 """
 
+import bisect
 import collections
 import functools
 import hashlib
+import itertools
 import logging
 import sys
 import time
@@ -18,20 +20,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.core import (
+    CounterMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
 
 MAX_KINDS: Final = 300  # label values of psi_events_total; the contract knows about 150
 _KINDS: Final[set[str]] = set()
 log: Final = logging.getLogger("router")
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 8)
-DELIVERIES: Final = Counter(
-    "psi_deliveries_total", "Requests to the webhook", ["door", "outcome"]
-)
 EVENTS: Final = Counter("psi_events_total", "Events stored", ["kind"])
-ACK_SECONDS: Final = Histogram(
-    "psi_ack_seconds", "From a request's body to its 200", buckets=SECONDS
-)
 STAGE_SECONDS: Final = Histogram(
     "psi_stage_seconds", "One batch through a stage", ["stage"], buckets=SECONDS
 )
@@ -54,6 +56,47 @@ QUEUE_OLDEST: Final = Gauge(
 UNKNOWN_LINES: Final = Counter(
     "psi_unknown_line_total", "Messages to a number that no line names"
 )
+
+
+class _Requests(Collector):
+    """What is counted for every request, at a fifth of the library's price of 3 us.
+
+    The library's own counters take a lock each time; this one is of the loop's thread.
+    """
+
+    def __init__(self) -> None:
+        self.answers: dict[tuple[str, int], int] = {}  # (door, status) -> how many
+        self._acked = [0] * (len(SECONDS) + 1)
+        self._acked_s = 0.0
+
+    def answered(self, door: str, status: int) -> None:
+        """Count one answer."""
+        key = (door, status)
+        self.answers[key] = self.answers.get(key, 0) + 1
+
+    def acked(self, seconds: float) -> None:
+        """Count one 200 that came after *seconds*."""
+        self._acked[bisect.bisect_left(SECONDS, seconds)] += 1
+        self._acked_s += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics as they stand."""
+        deliveries = CounterMetricFamily(
+            "psi_deliveries", "Requests to the webhook", labels=["door", "outcome"]
+        )
+        for (door, status), count in self.answers.items():
+            deliveries.add_metric([door, str(status)], count)
+        bounds = [*map(str, map(float, SECONDS)), "+Inf"]
+        buckets = list(zip(bounds, itertools.accumulate(self._acked), strict=True))
+        acked = HistogramMetricFamily(
+            "psi_ack_seconds", "From a request's body to its 200"
+        )
+        acked.add_metric([], buckets, self._acked_s)
+        return [deliveries, acked]
+
+
+REQUESTS: Final = _Requests()
+REGISTRY.register(REQUESTS)
 
 
 class _JsonLines(logging.Formatter):
@@ -102,16 +145,6 @@ def messages_processed(lines: Sequence[Mapping[str, Any]]) -> None:
         sys.stdout.buffer.flush()
     except OSError:
         pass  # the log's disk is full or its reader gone: the messages are stored
-
-
-@functools.cache
-def _delivery_counter(door: str, status: int) -> Counter:
-    return DELIVERIES.labels(door, str(status))
-
-
-def delivery(door: str, status: int) -> None:
-    """Count one request to the webhook by its door and its answer."""
-    _delivery_counter(door, status).inc()
 
 
 def events_stored(kinds: Iterable[str]) -> None:

@@ -780,7 +780,6 @@ def test_the_settings_are_the_promised_ones() -> None:
         (MAIN, "area"),
         (MAIN.memory, "last"),
         (POLICY, "stale_s"),
-        (after("hola", MAIN), "silence"),
         (after("22", MAIN).derivation, "area"),
         (MENU.coded["22"], "area"),
         (MENU.main, "text"),
@@ -792,6 +791,12 @@ def test_what_is_decided_upon_is_frozen(value: Any, name: str) -> None:
         setattr(value, name, "x")
     with pytest.raises(TypeError, match="positional"):
         type(value)("x")
+
+
+def test_a_decision_is_frozen() -> None:
+    decision: Any = after("hola", MAIN)
+    with pytest.raises(AttributeError):
+        decision.silence = "x"
 
 
 def test_memory_survives_being_kept() -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from router.conversation import guard, listen, replies
 from router.conversation.listen import Act, Meaning
@@ -57,8 +57,7 @@ class Derivation:
         return f"{self.menu} - {self.option}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(NamedTuple):
     """What follows, and where nothing is said, why.
 
     `silence` is `no_menu`, `kind`, `group`, `nobody`, `stale`, `human`, or the loop guard's
@@ -72,8 +71,7 @@ class Decision:
     silence: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
+class _Turn(NamedTuple):
     """One message, and all that does not change while it is answered."""
 
     menu: Menu
@@ -123,15 +121,13 @@ def decide(
         )
     if silence := _unanswered(event, now, policy.stale_s):
         return Decision(conversation=conversation, silence=silence)
-    turn = _Turn(
-        menu,
-        policy,
-        conversation,
-        (event.timestamp or now).timestamp(),
-        now.timestamp(),
-    )
-    if owner_of(conversation, policy.line_area) is Owner.HUMAN:
-        return _while_human(turn, event, content)
+    human = owner_of(conversation, policy.line_area) is Owner.HUMAN
+    if human and not _may_return(conversation, policy, event, content):
+        return Decision(conversation=conversation, silence="human")
+    heard = event.timestamp or now
+    turn = _Turn(menu, policy, conversation, heard.timestamp(), now.timestamp())
+    if human:
+        return _take_back(turn)
     page = menu.page(conversation.router_estado)
     return _act(turn, page, _meant(turn, event, content, page))
 
@@ -147,18 +143,20 @@ def _unanswered(event: Event, now: datetime, stale_s: float) -> str | None:
     return "stale" if age_s > stale_s else None
 
 
-def _while_human(turn: _Turn, event: Event, content: Content) -> Decision:
-    held = turn.before
-    if not (_may_return(held, turn.policy) and listen.asks_for_menu(event, content)):
-        return Decision(conversation=held, silence="human")
-    free = replace(held, area=MAIN_AREA, estado=OPEN, subetiqueta=None, asignado_a=None)
-    return turn.say(_in(turn.menu.main, free, ()), replies.main_menu(turn.menu))
-
-
-def _may_return(held: Conversation, policy: Policy) -> bool:
+def _may_return(
+    held: Conversation, policy: Policy, event: Event, content: Content
+) -> bool:
     if policy.menu_when_derived == "never" or is_held(held, policy.line_area):
         return False
-    return policy.menu_when_derived == "always" or not is_assigned(held)
+    if policy.menu_when_derived != "always" and is_assigned(held):
+        return False
+    return listen.asks_for_menu(event, content)
+
+
+def _take_back(turn: _Turn) -> Decision:
+    held = turn.before
+    free = replace(held, area=MAIN_AREA, estado=OPEN, subetiqueta=None, asignado_a=None)
+    return turn.say(_in(turn.menu.main, free, ()), replies.main_menu(turn.menu))
 
 
 def _meant(turn: _Turn, event: Event, content: Content, page: Page) -> Meaning:

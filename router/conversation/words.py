@@ -45,7 +45,9 @@ def hear(text: str) -> Heard:
 
 def says_menu(text: str) -> bool:
     """Return whether *text*, whole, is the word MENU: what `hear` says, for less."""
-    return len(text) <= LONGEST_COMMAND and _asked(plain(text)) in _MENU
+    if len(text) > LONGEST_COMMAND or (text.isascii() and "menu" not in text.lower()):
+        return False
+    return _asked(plain(text)) in _MENU
 
 
 def _asked(words: str) -> str:

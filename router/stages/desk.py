@@ -77,7 +77,7 @@ class Told:
 
     def of_message(self, new: Written) -> Iterable[OutboxRow]:
         """Yield what an inbound message owes to whom."""
-        if new.decision is None:
+        if new.decision is None or not self._by_name:
             return
         conversation = str(new.conversation.id)
         event, content, area = new.event, new.content, new.before.area

@@ -240,7 +240,7 @@ class Ingress:
         """Answer the request of *flight*, unless that was done long ago."""
         if not self._waiting.remove(flight):
             return
-        telemetry.ACK_SECONDS.observe(self.clock() - flight.started)
+        telemetry.REQUESTS.acked(self.clock() - flight.started)
         self._answer(flight.door.value, _done(*tally), flight.answered)
 
     def _too_late(self, flight: InFlight, reason: str) -> None:
@@ -251,7 +251,7 @@ class Ingress:
         self._answer("none", _refusal(status, str(exc) or "too busy"), answered)
 
     def _answer(self, door: str, answer: Answer, answered: Answered) -> None:
-        telemetry.delivery(door, answer.status)
+        telemetry.REQUESTS.answered(door, answer.status)
         try:
             answered(answer)
         except Exception as exc:  # noqa: BLE001 -- the next one waits for its answer too

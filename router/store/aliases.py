@@ -27,20 +27,24 @@ class Alias(NamedTuple):
     value: str
 
 
-def aliases_of(scope: str, person: Person) -> list[Alias]:
+Aliases = tuple[Alias, ...]
+
+
+def aliases_of(scope: str, person: Person) -> Aliases:
     """Return the names that find *person*, the most reliable first."""
-    names = ((USER_ID, person.bsuid), (PHONE, person.wa_id))
-    scope = short(scope)
-    return [Alias(scope, kind, short(value)) for kind, value in names if value]
+    return _aliases(scope, (USER_ID, person.bsuid), (PHONE, person.wa_id))
 
 
-def kept_of(scope: str, person: Person) -> list[Alias]:
+def kept_of(scope: str, person: Person) -> Aliases:
     """Return the names that are kept, and not asked: they may pass to somebody else."""
     if not (person.parent_bsuid or person.username):
-        return []
-    names = ((PARENT, person.parent_bsuid), (USERNAME, person.username))
+        return ()
+    return _aliases(scope, (PARENT, person.parent_bsuid), (USERNAME, person.username))
+
+
+def _aliases(scope: str, *names: tuple[str, str | None]) -> Aliases:
     scope = short(scope)
-    return [Alias(scope, kind, short(value)) for kind, value in names if value]
+    return tuple(Alias(scope, kind, short(value)) for kind, value in names if value)
 
 
 def changed_to(event: Event) -> Person | None:
@@ -96,7 +100,7 @@ def asked(alias: Alias) -> list[str]:
     return [f"{PHONE} {form}" for form in equivalents(alias.value)]
 
 
-def telefonos_asked(aliases: list[Alias]) -> set[str]:
+def telefonos_asked(aliases: Aliases) -> set[str]:
     """Return the telefonos under which a person with *aliases* may stand."""
     if not aliases:
         return {PARKING}

@@ -9,7 +9,7 @@ from uuid import UUID
 from router.conversation.decide import Decision
 from router.conversation.state import Conversation as State
 from router.model import Content, Delivery, Event, Person, Received, Reply
-from router.store.aliases import Alias, aliases_of, changed_to, kept_of
+from router.store.aliases import Aliases, aliases_of, changed_to, kept_of
 from router.store.changes import target_of
 from router.store.keys import digest
 from router.store.people import Conversation
@@ -26,8 +26,8 @@ class Message(NamedTuple):
     content: Content
     delivery: Delivery
     wamid: str
-    aliases: list[Alias]  # of the person; empty in a group
-    kept: list[Alias]  # names that find nobody, but are kept
+    aliases: Aliases  # of the person; empty in a group
+    kept: Aliases  # names that find nobody, but are kept
     changed: Person | None  # the names that the person has from now on
 
 
@@ -80,7 +80,7 @@ class Batch:
 
 def _message(event: Event, content: Content, delivery: Delivery, wamid: str) -> Message:
     if event.group_id:
-        return Message(event, content, delivery, wamid, [], [], None)
+        return Message(event, content, delivery, wamid, (), (), None)
     scope, person = event.scope, event.person
     asked, kept = aliases_of(scope, person), kept_of(scope, person)
     return Message(event, content, delivery, wamid, asked, kept, changed_to(event))

@@ -170,7 +170,12 @@ class Directory:
     ) -> Contact:
         """Return who *person* is, who wrote at *at*, making a contact of a stranger."""
         contact = self.by_alias.get(asked[0]) if asked else None
-        if contact is None or self.left or not self._all_of(contact, asked):
+        several = len(asked) > 1
+        if (
+            contact is None
+            or self.left
+            or (several and not self._all_of(contact, asked))
+        ):
             contact = self._resolved(person, asked, at)
         if contact.nombre is None and (name := _name(person)):
             contact.nombre = name

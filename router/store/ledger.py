@@ -23,7 +23,7 @@ from router.conversation.state import Conversation as State
 from router.model import Event, Person, Received, Reply
 from router.store import changes, rows
 from router.store.aliases import (
-    Alias,
+    Aliases,
     aliases_of,
     asked,
     kept_of,
@@ -322,14 +322,14 @@ class _Work:
     states: States = field(default_factory=dict)
 
 
-def _new_names(message: Message) -> list[Alias]:
+def _new_names(message: Message) -> Aliases:
     if message.changed is None:
-        return []
+        return ()
     new, kept = _new_names_of(message, message.changed)
     return new + kept
 
 
-def _new_names_of(message: Message, new: Person) -> tuple[list[Alias], list[Alias]]:
+def _new_names_of(message: Message, new: Person) -> tuple[Aliases, Aliases]:
     scope = message.event.scope
     return aliases_of(scope, new), kept_of(scope, new)
 

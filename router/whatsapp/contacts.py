@@ -29,11 +29,6 @@ def phone_of(contact: Object) -> str | None:
     return names_of(text_of(contact.get("wa_id")) or text_of(nested))[0]
 
 
-def user_id_of(contact: Object) -> str | None:
-    """Return the BSUID of a contact."""
-    return text_of(contact.get("user_id")) or names_of(text_of(contact.get("wa_id")))[1]
-
-
 class Contacts:
     """An index of `value.contacts`: a body may hold thousands, and as many messages.
 
@@ -49,9 +44,10 @@ class Contacts:
         self.only: Object | None = None
         for contact in objects_of(listed):
             self.only = contact if len(listed) == 1 else None
-            if user_id := user_id_of(contact):
+            phone, user_id = _names_of(contact)
+            if user_id:
                 self._by_user_id.setdefault(user_id, contact)
-            if phone := phone_of(contact):
+            if phone:
                 self._by_phone.setdefault(phone, contact)
 
     def find(self, wa_id: str | None, bsuid: str | None) -> Object | None:
@@ -68,3 +64,8 @@ class Contacts:
         # Both say who, and it is not the same: it would have been found.
         other = (bsuid and self._by_user_id) or (wa_id and self._by_phone)
         return None if other else self.only
+
+
+def _names_of(contact: Object) -> tuple[str | None, str | None]:
+    phone, user_id = names_of(text_of(contact.get("wa_id")))
+    return phone or phone_of(contact), text_of(contact.get("user_id")) or user_id

@@ -37,10 +37,16 @@ def content_of(message: Object) -> Content | None:
         tipo=_TIPOS.get(kind, "text"),
         said=said,
         media=_media(kind, body) if has_file and body else None,
-        quoted_id=text_of(object_of(message.get("context")).get("id")),
+        quoted_id=_quoted(message) if "context" in message else None,
         choice=None if has_file or kind == "text" else _choice(kind, body),
-        referral=object_of(message.get("referral")) or None,
+        referral=object_of(message.get("referral")) or None
+        if "referral" in message
+        else None,
     )
+
+
+def _quoted(message: Object) -> str | None:
+    return text_of(object_of(message["context"]).get("id"))
 
 
 def is_blank(said: str) -> bool:

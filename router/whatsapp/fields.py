@@ -10,7 +10,7 @@ from router.model import Event
 from router.whatsapp import kinds, messages, statuses
 from router.whatsapp.members import Object, object_of, word_of
 from router.whatsapp.people import SUBJECT, person_of
-from router.whatsapp.place import Place, each
+from router.whatsapp.place import Make, Place, each
 from router.whatsapp.storable import text
 
 Read = Callable[[Place, list[Event]], None]
@@ -28,11 +28,9 @@ def read_change(place: Place, events: list[Event]) -> None:
 
 
 def _messages(place: Place, events: list[Event]) -> None:
-    value = place.value
-    each(place, value, "messages", messages.message, events)
-    each(place, value, "statuses", statuses.status, events)
-    each(place, value, "errors", _error, events)
-    each(place, value, "user_actions", _user_action, events)
+    for member, make in _OF_MESSAGES:
+        if member in place.value:  # one of them, nearly always
+            each(place, place.value, member, make, events)
 
 
 def _calls(place: Place, events: list[Event]) -> None:
@@ -89,22 +87,6 @@ def _template_status(place: Place, events: list[Event]) -> None:
         events.append(_whole(place, value.get("event")))
 
 
-_FIELDS: dict[str, Read] = {
-    "messages": _messages,
-    "calls": _calls,
-    "history": _history,
-    "standby": _standby,
-    "message_echoes": _echoes,
-    "smb_message_echoes": _echoes,
-    "user_preferences": _preferences,
-    "tracking_events": _tracking,
-    "automatic_events": _automatic,
-    "smb_app_state_sync": _address_book,
-    "messaging_handovers": _handover,
-    "message_template_status_update": _template_status,
-}
-
-
 def _whole(place: Place, suffix: object) -> Event:
     return place.notice(kinds.suffixed(text(place.field), suffix), place.value)
 
@@ -135,3 +117,25 @@ def _entry_of_address_book(place: Place, item: Object) -> Event:
     kind = kinds.suffixed(place.field, item.get("action"))
     contact = object_of(item.get("contact"))
     return place.notice(kind, item, person_of(contact, SUBJECT, place))
+
+
+_OF_MESSAGES: tuple[tuple[str, Make], ...] = (
+    ("messages", messages.message),
+    ("statuses", statuses.status),
+    ("errors", _error),
+    ("user_actions", _user_action),
+)
+_FIELDS: dict[str, Read] = {
+    "messages": _messages,
+    "calls": _calls,
+    "history": _history,
+    "standby": _standby,
+    "message_echoes": _echoes,
+    "smb_message_echoes": _echoes,
+    "user_preferences": _preferences,
+    "tracking_events": _tracking,
+    "automatic_events": _automatic,
+    "smb_app_state_sync": _address_book,
+    "messaging_handovers": _handover,
+    "message_template_status_update": _template_status,
+}
