@@ -6,11 +6,14 @@ A server's process begins on its core, before it has made a thread or counted th
 import asyncio
 import contextlib
 import os
+import platform
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from bench.load import Connection
@@ -124,3 +127,24 @@ def peak_rss_mb(pid: int) -> float:
     """Return the most memory that a process ever held, in 1e6 bytes."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+
+
+def description(*packages: str) -> dict[str, str]:
+    """Return what a figure is worth nothing without: the machine, and what ran on it."""
+    found = {
+        "cores": str(os.cpu_count()),
+        "processor": _processor(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+    for program in (["node", "--version"], ["go", "version"]):
+        if shutil.which(program[0]):
+            said = subprocess.run(program, capture_output=True, text=True, check=True)
+            found[program[0]] = said.stdout.strip()
+    return found | {package: version(package) for package in packages}
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
