@@ -169,7 +169,8 @@ def _reservation(f: Figures) -> str:
 
 def draw(figures: Sequence[Figures], path: Path) -> None:
     """Write rates and CPU of all as bars, in an SVG."""
-    mpl.rcParams["svg.hashsalt"] = "bench"  # the same figures give the same file
+    # The same figures give the same file, and its words are text.
+    mpl.rcParams.update({"svg.hashsalt": "bench", "svg.fonttype": "none"})
     picture = Figure(figsize=(10, 0.6 * len(figures) + 1.6), layout="constrained")
     left, right = picture.subplots(1, 2, sharey=True)
     names = [f.peer.what + f.mark for f in figures]

@@ -40,7 +40,7 @@ class Peer:
     def missing(self) -> str:
         """Return what has to be installed before it can run; '' if nothing."""
         wanted = [name for name in self.modules if not importlib.util.find_spec(name)]
-        if not wanted and self.command[0] == "node" and not shutil.which("node"):
+        if self.command[0] == "node" and not shutil.which("node"):
             wanted.append("node")
         wanted += [
             f"{p.relative_to(ROOT)} (make peers)" for p in self.files if not p.exists()
