@@ -13,9 +13,11 @@ Writes compare.json, compare.md and compare.svg. Exit 1 if a 200 is missing.
 """
 
 import argparse
+import asyncio
 import contextlib
 import json
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -98,8 +100,16 @@ def router(sink: int, *, tell: bool) -> Peer:
     return Peer(ROUTER, what, python("router", "serve"), env=env)
 
 
+def stop_when_told() -> None:
+    """Let SIGTERM end the running task as SIGINT does, so that nothing is left behind."""
+    task = asyncio.current_task()
+    assert task
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+
 async def measure(options: argparse.Namespace, peers: Sequence[Peer]) -> list[Figures]:
     """Start everything and measure."""
+    stop_when_told()
     pin(0, OTHER_CORE)
     bodies = Traffic(
         seed=options.seed, start=int(time.time()), contacts=options.contacts

@@ -83,10 +83,10 @@ class Contest:
 
     async def run(self) -> None:
         """Let everybody be known, warm up, measure."""
-        for number in (1, 2):
-            await self._crowd(self.options.seed + number)
-            for contestant in self.contestants:
-                await self._prepare(contestant)
+        await self._crowd(self.options.seed + 1)
+        await self._hand_over()
+        await self._crowd(self.options.seed + 2)
+        await self._execute("vacuum analyze")
         requests = self._requests()
         for contestant in self.contestants:
             await self._turn(contestant, requests, self.options.seconds / 2)
@@ -115,12 +115,17 @@ class Contest:
             client.close()
             await contestant.settled(contestant.acked)
 
-    async def _prepare(self, contestant: Contestant) -> None:
-        # As in bench/throughput.py: most conversations belong to an area.
-        if contestant.connection:
-            if contestant.peer.name == ROUTER:
+    async def _hand_over(self) -> None:
+        # As in bench/throughput.py: most conversations belong to an area. What the router
+        # remembers of them is refreshed by the second crowd.
+        for contestant in self.contestants:
+            if contestant.connection and contestant.peer.name == ROUTER:
                 await contestant.connection.execute(HANDED_OVER)
-            await contestant.connection.execute("vacuum analyze")
+
+    async def _execute(self, statement: str) -> None:
+        for contestant in self.contestants:
+            if contestant.connection:
+                await contestant.connection.execute(statement)
 
     def _requests(self) -> list[Request]:
         made = [next(self.bodies) for _ in range(self.options.most)]
