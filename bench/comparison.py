@@ -175,12 +175,12 @@ def draw(figures: Sequence[Figures], path: Path) -> None:
     left, right = picture.subplots(1, 2, sharey=True)
     names = [f.peer.what + f.mark for f in figures]
     rates = [f.median("rate") for f in figures]
-    colours = ["C1" if f.peer.name == ROUTER else "C0" for f in figures]
+    colours = ["C2" if f.peer.name == ROUTER else "C0" for f in figures]
     low = [f.median("rate") - min(f.all("rate")) for f in figures]
     high = [max(f.all("rate")) - f.median("rate") for f in figures]
     left.barh(names, rates, color=colours, xerr=[low, high], ecolor="0.3")
     left.invert_yaxis()
-    left.set_xlabel("durable messages/s, median and range of the rounds")
+    left.set_xlabel("durable messages/s (median, range)")
     server = [f.median("cpu_s") for f in figures]
     right.barh(names, server, label="server")
     postgres = [f.median("postgres_cpu_s") for f in figures]
