@@ -11,8 +11,13 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 TEST_PACKAGES := nginx openssl systemd util-linux procps python3-venv chromium \
   fonts-noto-color-emoji
 
+# What the bench compares the router with, beside Python: Node, which some machines have from
+# elsewhere, and Go with its driver.
+BENCH_PACKAGES := $(if $(shell command -v npm),,nodejs npm) \
+  golang-go golang-github-jackc-pgx-v4-dev
+
 .PHONY: run smoke test test-faults check lint format bench coverage screenshot lock clean \
-  packages
+  packages bench-packages peers
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run                     ## the router, on its own PostgreSQL
@@ -21,7 +26,7 @@ run: $(VENV)/.run                     ## the router, on its own PostgreSQL
 smoke: $(VENV)/.run                   ## the same, one message through it, and out
 	$(BIN)/psi-router dev --smoke
 
-test: $(VENV)/.test packages          ## every test but the long ones
+test: $(VENV)/.test packages peers    ## every test but the long ones
 	$(BIN)/python -m pytest -m "not slow"
 
 test-faults: $(VENV)/.test packages   ## the long ones
@@ -40,10 +45,10 @@ format: $(VENV)/.test                 ## what lint would complain about, mended
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-coverage: $(VENV)/.test packages
+coverage: $(VENV)/.test packages peers
 	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing
 
-bench: $(VENV)/.test                  ## the measurements
+bench: $(VENV)/.test peers            ## the measurements
 	$(BIN)/python -m bench.throughput
 
 screenshot: $(VENV)/.test packages    ## docs/chat.png anew
@@ -73,17 +78,32 @@ $(BIN)/pip:
 # A server that comes with a package is for the tests to start, not for Debian.
 POLICY := /usr/sbin/policy-rc.d
 
-packages:
-ifneq ($(strip $(TEST_PACKAGES)),)
+packages: WANTED := $(TEST_PACKAGES)
+bench-packages: WANTED := $(BENCH_PACKAGES)
+packages bench-packages:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  missing=; for p in $(TEST_PACKAGES); do \
+	  missing=; for p in $(WANTED); do \
 	    dpkg-query -W -f '$${db:Status-Abbrev}' $$p 2>/dev/null | grep -q '^ii' || missing="$$missing $$p"; done; \
 	  [ -z "$$missing" ] || { export DEBIAN_FRONTEND=noninteractive; \
 	    [ -e $(POLICY) ] || { printf '#!/bin/sh\nexit 101\n' >$(POLICY); \
 	      chmod +x $(POLICY); trap 'rm -f $(POLICY)' EXIT; }; \
 	    apt-get -qq update && apt-get -qq install --no-install-recommends $$missing >/dev/null; } \
-	  || echo "not installed:$$missing; their tests are skipped" >&2; fi
-endif
+	  || echo "not installed:$$missing; what needs them is left out" >&2; fi
+
+# --- Whom the bench compares the router with. What cannot be made is left out, by name.
+
+PEERS := bench/baselines
+
+peers: bench-packages                 ## the baselines that are not Python
+	@$(MAKE) --silent --keep-going $(PEERS)/node/node_modules/.made $(PEERS)/go/receiver || \
+	  echo "not made: see above; what needs them is left out" >&2
+
+$(PEERS)/node/node_modules/.made: $(PEERS)/node/package-lock.json
+	npm --prefix $(PEERS)/node ci --silent --ignore-scripts
+	@touch $@
+
+$(PEERS)/go/receiver: $(PEERS)/go/main.go
+	cd $(@D) && GO111MODULE=off GOPATH=/usr/share/gocode go build -o $(@F) .
 
 # --- The lock. dev.txt first: it holds all, and the others follow its choices.
 
@@ -98,5 +118,6 @@ lock: $(VENV)/.test                   ## requirements/ anew, with the newest rel
 
 clean:                                ## all that make and the tools have made; no data
 	rm -rf $(VENV) build dist *.egg-info .coverage* htmlcov .hypothesis
+	rm -rf $(PEERS)/node/node_modules $(PEERS)/go/receiver
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -31,17 +31,18 @@ import orjson
 import uvloop
 
 from bench.load import Client, post
-from bench.servers import Sink
-from bench.throughput import (
+from bench.machine import (
     HOST,
     OTHER_CORE,
-    SECRET,
     SERVER_CORE,
     free_port,
     pin,
     postgres_cpu_s,
+    python,
     server,
 )
+from bench.servers import Sink
+from bench.throughput import SECRET
 from router.cli.traffic import ID_TEXT, Body, Traffic
 from router.config import Destination
 from router.destinations.client import WebhookClient
@@ -118,7 +119,7 @@ async def attempts(options: argparse.Namespace) -> dict[str, Any]:
     port, made = free_port(), []
     with tempfile.TemporaryDirectory(prefix="psi-bench-") as directory:
         log = Path(directory) / "sink.log"
-        command = ["bench.servers", "sink", str(port)]
+        command = python("bench.servers", "sink", str(port))
         async with (
             server(OTHER_CORE, port, command, log),
             WebhookClient(signing_secrets=(SIGNING,), allow_private=()) as client,
@@ -243,7 +244,7 @@ async def lateness(options: argparse.Namespace) -> dict[str, Any]:
             router = server(
                 SERVER_CORE,
                 port,
-                ["router", "serve"],
+                python("router", "serve"),
                 place / "router.log",
                 DATABASE_URL=dsn,
                 PORT=str(port),

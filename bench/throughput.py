@@ -15,11 +15,8 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import secrets
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,19 +28,25 @@ from typing import Any
 import asyncpg
 import uvloop
 
-from bench.load import Client, Connection, Run, closed_loop, open_loop, post
+from bench.load import Client, Run, closed_loop, open_loop, post
+from bench.machine import (
+    HOST,
+    OTHER_CORE,
+    SERVER_CORE,
+    cpu_s,
+    free_port,
+    pin,
+    postgres_cpu_s,
+    python,
+    server,
+)
 from router.cli.traffic import Body, Traffic
 from router.store.embedded import EmbeddedPostgres
 from router.store.migrate import migrate
 
-HOST = "127.0.0.1"
 BARE, ROUTER, SINK = "bare", "router", "sink"
 SECRET = b"app-secret-of-the-bench"
-SERVER_CORE, OTHER_CORE = 0, 1
-START_S = 30.0
 DRAIN_S = 300.0
-TICKS = os.sysconf("SC_CLK_TCK")
-ROOT = Path(__file__).parents[1]
 PENDING = "select count(*) from router.outbox where state = 'pending'"
 HANDED_OVER = "update conversaciones set router_estado = 'derivada', area = 'Alumnos'"
 SILENT = '[[lines]]\nname = "wsp4"\nmenu = ""\n'
@@ -76,81 +79,6 @@ class Result:
     def rate(self) -> float:
         """The median round."""
         return statistics.median(self.rates)
-
-
-def pin(pid: int, core: int) -> None:
-    """Keep a process on *core*, where there is more than one."""
-    if core in os.sched_getaffinity(0) or (os.cpu_count() or 1) > core:
-        os.sched_setaffinity(pid, {core})
-
-
-def free_port() -> int:
-    """Return a port that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
-def spawn(arguments: Sequence[str], log: Path, **env: str) -> subprocess.Popen[bytes]:
-    """Start `python -m *arguments*`, with its output in *log*."""
-    with log.open("wb") as out:
-        return subprocess.Popen(
-            [sys.executable, "-m", *arguments],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **env},
-            cwd=log.parent,
-            stdout=out,
-            stderr=out,
-        )
-
-
-@contextlib.asynccontextmanager
-async def server(
-    core: int, port: int, arguments: Sequence[str], log: Path, **env: str
-) -> AsyncIterator[int]:
-    """Run `python -m *arguments*` on *core* until the block ends; lend its pid."""
-    process = spawn(arguments, log, **env)
-    try:
-        pin(process.pid, core)
-        if not await listening(port, process):
-            sys.exit(f"{arguments} does not listen:\n{tail(log)}")
-        yield process.pid
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-async def listening(port: int, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until somebody takes a connection at *port*; False if nobody ever will."""
-    until = time.monotonic() + START_S
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            (await Connection.open(HOST, port)).close()
-        except OSError:
-            await asyncio.sleep(0.05)
-        else:
-            return True
-    return False
-
-
-def tail(log: Path) -> str:
-    """Return the last words of a server."""
-    return log.read_text(errors="replace")[-2000:]
-
-
-def cpu_s(pid: int) -> float:
-    """Return the CPU seconds of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def postgres_cpu_s(postmaster: int) -> float:
-    """Return the CPU seconds of a server's processes, those that ended among them."""
-    ended = Path(f"/proc/{postmaster}/stat").read_text().rpartition(") ")[2].split()
-    children = (
-        Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-    )
-    reaped = (int(ended[13]) + int(ended[14])) / TICKS
-    return cpu_s(postmaster) + reaped + sum(cpu_s(int(pid)) for pid in children)
 
 
 @dataclass(slots=True)
@@ -332,14 +260,14 @@ async def servers(
             run = server(
                 OTHER_CORE if name == SINK else SERVER_CORE,
                 port,
-                ["bench.servers", name, str(port)],
+                python("bench.servers", name, str(port)),
                 place / f"{name}.log",
             )
             pids[name] = await stack.enter_async_context(run)
         run = server(
             SERVER_CORE,
             ports[ROUTER],
-            ["router", "serve"],
+            python("router", "serve"),
             place / "router.log",
             **settings(ports, dsn, tell=not options.untold),
             **menu(place, on=options.menu == "on"),

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from bench.peers import PEERS, Peer
 from router.cli import release
 from router.errors import Unavailable
 from router.store.database import Database
@@ -168,6 +169,15 @@ def chromium() -> Path:
     if program is None:
         pytest.skip("needs a browser: apt-get install chromium")
     return program
+
+
+@pytest.fixture
+def baseline(request: pytest.FixtureRequest) -> Peer:
+    """A server that the bench compares the router with, by its name."""
+    peer = next(peer for peer in PEERS if peer.name == request.param)
+    if missing := peer.missing():
+        pytest.skip(f"needs {missing}")
+    return peer
 
 
 @pytest.fixture(scope="session")
