@@ -26,10 +26,10 @@ run: $(VENV)/.run                     ## the router, on its own PostgreSQL
 smoke: $(VENV)/.run                   ## the same, one message through it, and out
 	$(BIN)/psi-router dev --smoke
 
-test: $(VENV)/.test packages peers    ## every test but the long ones
+test: $(VENV)/.test packages          ## every test but the long ones
 	$(BIN)/python -m pytest -m "not slow"
 
-test-faults: $(VENV)/.test packages   ## the long ones
+test-faults: $(VENV)/.test packages peers ## the long ones
 	$(BIN)/python -m pytest -m slow
 
 check: lint                           ## the quick loop: what needs no server
@@ -45,7 +45,7 @@ format: $(VENV)/.test                 ## what lint would complain about, mended
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-coverage: $(VENV)/.test packages peers
+coverage: $(VENV)/.test packages
 	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing
 
 bench: $(VENV)/.test peers            ## the measurements

@@ -23,6 +23,12 @@ ROWS = """
 select whatsapp_message_id as wamid, m.telefono, metadata from mensajes
 join (select v.id, c.telefono from conversaciones v join contactos c on c.id = contacto_id) m
   on m.id = conversacion_id"""
+# What `make peers` has to make first runs with the long tests.
+STORING = [
+    pytest.param(p.name, marks=[pytest.mark.slow] if p.files else [])
+    for p in PEERS
+    if p.stores
+]
 COUNTS = (
     "select (select count(*) from contactos), (select count(*) from conversaciones)"
 )
@@ -49,7 +55,7 @@ async def fetch(dsn: str, query: str) -> list[Any]:
         await connection.close()
 
 
-@pytest.mark.parametrize("baseline", [p.name for p in PEERS if p.stores], indirect=True)
+@pytest.mark.parametrize("baseline", STORING, indirect=True)
 async def test_a_baseline_stores_once_what_it_answers_200(
     baseline: Peer, postgres: Postgres, tmp_path: Path
 ) -> None:
@@ -76,7 +82,7 @@ async def test_a_baseline_stores_once_what_it_answers_200(
             assert 1 < len(people) <= CONTACTS
 
 
-@pytest.mark.parametrize("baseline", [p.name for p in PEERS if p.stores], indirect=True)
+@pytest.mark.parametrize("baseline", STORING, indirect=True)
 async def test_a_baseline_refuses_what_is_not_signed(
     baseline: Peer, postgres: Postgres, tmp_path: Path
 ) -> None:
