@@ -166,7 +166,10 @@ class Ledger:
                     await _move_people(tx, directory, self._dialect)
                 if changed := _changed(batch, directory, written):
                     await changes.apply(tx, changed, self._dialect)
-        self._recall.remember(batch, directory)
+        if remembered:
+            self._recall.remember_messages(batch)
+        else:
+            self._recall.remember(batch, directory)
         return outcome
 
     async def _look_closer(

@@ -5,6 +5,7 @@ computed from, and record.sql takes itself back where that is not the present on
 a steady conversation costs one round trip, and a changed one two more.
 """
 
+from collections.abc import Collection
 from typing import Generic, TypeVar
 
 from router.store.aliases import Alias, short
@@ -40,6 +41,12 @@ class Generations(Generic[K, V]):
             self._old, self._young = self._young, {}
         self._young[key] = value
 
+    def knows_any(self, keys: Collection[K]) -> bool:
+        """Return whether anything was put under one of *keys*."""
+        return not (
+            self._young.keys().isdisjoint(keys) and self._old.keys().isdisjoint(keys)
+        )
+
     def drop(self, key: K) -> None:
         """Forget *key*."""
         self._young.pop(key, None)
@@ -57,10 +64,10 @@ class Recall:
 
     def directory(self, batch: Batch) -> Directory | None:
         """Return who wrote the messages of *batch*; None if it has to be looked up."""
+        if self._messages.knows_any([message.wamid for message in batch.messages]):
+            return None  # perhaps it is here already
         directory = Directory()
         for message in batch.messages:
-            if self._messages.get(message.wamid):
-                return None  # perhaps it is here already
             if not self._recalls(message, directory):
                 return None
         return directory
@@ -88,12 +95,16 @@ class Recall:
         return first is not None and bool(first.nombre or not message.event.person.name)
 
     def remember(self, batch: Batch, directory: Directory) -> None:
-        """Remember what was committed."""
+        """Remember what was committed, and who of *directory* was looked up for it."""
         for alias, contact in directory.by_alias.items():
             if contact.conversation is not None and alias not in directory.left:
                 self._people.put(alias, contact)
         for group, conversation in directory.groups.items():
             self._groups.put(group, conversation)
+        self.remember_messages(batch)
+
+    def remember_messages(self, batch: Batch) -> None:
+        """Remember what was committed; who wrote it is remembered already."""
         for message in batch.messages:
             self._messages.put(message.wamid, True)
 
