@@ -43,6 +43,7 @@ from router.store.rows import OutboxRow
 from router.store.sql_files import sql
 from router.store.statuses import States, with_reports
 from router.whatsapp.shapes.aliases import line_of
+from router.whatsapp.storable import text
 
 NUMBERS = 1000  # of deliveries at once, as the sequence in 0002_router_tables.sql says
 
@@ -276,8 +277,9 @@ class Ledger:
         batch, written = work.batch, work.written
         said, told = self._replies(written)
         told += [row for new in written for row in self._desk.tell(new)]
+        lanes = {new.wamid: str(new.conversation.id) for new in written}
         told += [
-            row._replace(status=key)
+            row._replace(status=key, lane=lanes.get(_about(event), row.lane))
             for key, (event, _) in batch.statuses.items()
             for row in self._desk.tell_status(event)
         ]
@@ -323,6 +325,10 @@ class _Work:
     written: list[Written]
     looked_up: bool
     states: States = field(default_factory=dict)
+
+
+def _about(event: Event) -> str:
+    return text((event.status.message_id if event.status else None) or "")
 
 
 def _new_names(message: Message) -> Aliases:

@@ -115,7 +115,13 @@ noticed as (
 ),
 told as (
   insert into router.outbox (destination, key, lane, payload, next_attempt_at, state)
-  select destination, key, lane, payload, now(), 'pending'
+  select destination, key,
+    -- A status of what was told as a message waits behind that message.
+    case when o.status is null then lane else coalesce(
+      (select m.conversacion_id::text from report r
+       join mensajes m on m.whatsapp_message_id = r.wamid
+       where r.key = o.status and m.direccion = /*direccion*/'entrante' limit 1), lane) end,
+    payload, now(), 'pending'
   from unnest($9::router.outbox_row[]) as o
   where o.status is null or o.status in (select key from kept)
 )
