@@ -13,7 +13,7 @@ from router.model import Event
 from router.stages.desk import Desk
 from router.store.database import Database, Row
 from router.store.ledger import Ledger
-from router.store.replies import UNCONFIRMED, ReplyQueue
+from router.store.replies import UNCONFIRMED, UNSETTLED, ReplyQueue
 from router.whatsapp.outgoing import Outgoing
 from tests.events import message, received, status
 
@@ -305,3 +305,65 @@ async def test_a_reply_lost_with_its_process_is_never_sent_again_and_marked(
     assert kept["state"] == "unknown"
     with pytest.raises(Transient):
         await dead.about_to_send(lease.item)
+
+
+async def unknown(store: Database, ledger: Ledger) -> ReplyQueue:
+    """Answer a person, and lose the answer to the request that sends it."""
+    await ledger.write(received(*typed("Hola")))
+    queue = ReplyQueue(store, Destination(name="whatsapp", url="http://127.0.0.1:9"))
+    (lease,) = await queue.lease(1)
+    await queue.about_to_send(lease.item)
+    queue.end_unknown(lease.item)
+    await queue.flush()
+    return queue
+
+
+async def time_passes(store: Database, queue: ReplyQueue, seconds: float) -> None:
+    await store.execute(
+        "update router.outbox set next_attempt_at = next_attempt_at"
+        " - make_interval(secs => $1) where destination = 'whatsapp'",
+        seconds,
+    )
+    queue._looked_at = -60.0
+    await queue._idle()
+
+
+async def test_a_reply_of_which_nobody_knows_is_shown_to_a_person_once_and_not_sent(
+    store: Database, ledger: Ledger
+) -> None:
+    queue = await unknown(store, ledger)
+    reply = "select * from mensajes where direccion = 'saliente'"
+    await time_passes(store, queue, 500)
+    assert await all_of(store, "select from router.dead_letters") == []
+    assert (await the(store, reply))["error_mensaje"] == UNCONFIRMED
+    await time_passes(store, queue, 101)
+    letter = await the(store, "select * from router.dead_letters")
+    assert (letter["stage"], letter["destination"]) == ("notify", "whatsapp")
+    assert letter["reason"].startswith("unknown: ")
+    assert (await the(store, reply))["error_mensaje"] == UNSETTLED
+    await time_passes(store, queue, 86_400)
+    assert (await the(store, "select * from router.dead_letters")) == letter
+    row = await the(
+        store, "select state, begun from router.outbox where destination = 'whatsapp'"
+    )
+    assert row["state"] == "unknown"
+    assert await queue._claim(5) == []
+
+
+@pytest.mark.parametrize("after_s", [0, 601])
+async def test_a_status_settles_it_before_and_after_a_person_was_told(
+    store: Database, ledger: Ledger, after_s: float
+) -> None:
+    queue = await unknown(store, ledger)
+    await time_passes(store, queue, after_s)
+    row = await the(
+        store, "select key from router.outbox where destination = 'whatsapp'"
+    )
+    heard = status("wamid.LATE", "delivered")
+    heard.item["biz_opaque_callback_data"] = row["key"]
+    await ledger.write(received(heard))
+    await time_passes(store, queue, 86_400)
+    reply = await the(store, "select * from mensajes where direccion = 'saliente'")
+    assert (reply["estado_envio"], reply["error_mensaje"]) == ("delivered", None)
+    letters = await all_of(store, "select from router.dead_letters")
+    assert len(letters) == (after_s > 600)

@@ -11,7 +11,7 @@ select o.destination, o.key, jsonb_build_object(
     select jsonb_agg(jsonb_build_object('id', l.id, 'reason', l.reason,
       'replayed_at', l.replayed_at) order by l.id)
     from router.dead_letters l
-    where o.state = 'dead' and l.destination = o.destination and l.key = o.key), '[]')
+    where o.state in ('dead', 'unknown') and l.destination = o.destination and l.key = o.key), '[]')
   ) as row
 from router.outbox o
 where o.id >= $1 and o.id < $2 and o.created_at = $3 and o.lane = $4
