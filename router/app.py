@@ -25,7 +25,7 @@ from router.ops.lag import LoopLag
 from router.ops.metrics import metrics
 from router.ops.send import Sender
 from router.pipeline import Pipeline
-from router.stages.desk import WHATSAPP
+from router.stages.desk import BULK, WHATSAPP
 from router.stages.ingress import MAX_BODY, Ingress
 from router.store import dialect
 from router.store.database import Database
@@ -158,7 +158,7 @@ async def message_get(request: web.Request) -> web.Response:
 def wake_replies(pipeline: Pipeline) -> None:
     """Say that there is something new to say on WhatsApp."""
     for outbox in pipeline.outboxes:
-        if outbox.destination.name == WHATSAPP:
+        if outbox.destination.name in {WHATSAPP, BULK}:
             outbox.wake()
 
 

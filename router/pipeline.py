@@ -28,7 +28,7 @@ from router.model import Delivery, Received
 from router.queues.base import Source
 from router.queues.memory import MemoryQueue, WhenFull
 from router.stages.base import Graveyard, Runner
-from router.stages.desk import WHATSAPP, Desk
+from router.stages.desk import BULK, WHATSAPP, Desk
 from router.stages.normalize import Normalize
 from router.stages.notify import Notify, Teller
 from router.stages.persist import Persist
@@ -105,7 +105,10 @@ class Pipeline:
             for outbox, circuit in zip(self.outboxes, circuits, strict=True)
         ]
         if graph is not None:
-            stages.append(self._replies(settings, database, graph))
+            pace = governor(settings)
+            stages += [
+                self._replies(name, database, graph, pace) for name in (WHATSAPP, BULK)
+            ]
         self._back = tuple(
             Link(name, outbox, Runner(notify, outbox, None, bury))
             for outbox, notify in zip(self.outboxes, stages, strict=True)
@@ -116,18 +119,18 @@ class Pipeline:
         )
 
     def _replies(
-        self, settings: Settings, database: Database, graph: GraphClient
+        self, name: str, database: Database, graph: GraphClient, pace: Governor
     ) -> Notify:
         whatsapp = Destination(
-            name=WHATSAPP,
-            url=settings.graph_url,
-            timeout_s=settings.destination_timeout_s,
+            name=name,
+            url=self._settings.graph_url,
+            timeout_s=self._settings.destination_timeout_s,
             retry_schedule_s=REPLY_SCHEDULE_S,
         )
         circuit = self._circuit(whatsapp)
         outbox = ReplyQueue(database, whatsapp, gate=circuit)
         self.outboxes.append(outbox)
-        teller = GraphTeller(graph, Governor(), about_to_send=outbox.about_to_send)
+        teller = GraphTeller(graph, pace, about_to_send=outbox.about_to_send)
         return Notify(whatsapp, teller, outbox, circuit)
 
     def _circuit(self, destination: Destination) -> Circuit:
@@ -196,6 +199,19 @@ class Pipeline:
         for outbox in self.outboxes:
             if outbox.destination.name in destinations:
                 outbox.wake()
+
+
+def governor(settings: Settings) -> Governor:
+    """Return what keeps each of our numbers to the pace that its line is allowed."""
+    first, *_ = settings.lines
+    return Governor(
+        number_per_s=first.messages_per_s,  # of numbers that no line names by their id
+        own_per_s={
+            line.phone_number_id: line.messages_per_s
+            for line in settings.lines
+            if line.phone_number_id
+        },
+    )
 
 
 def _readers(destination: Destination) -> list[str]:

@@ -76,6 +76,7 @@ def test_structure_comes_from_the_file(tmp_path: Path) -> None:
     path = tmp_path / "psi.toml"
     path.write_text(
         '[[lines]]\nname = "wsp4"\nphone_number_id = "1"\n'
+        "messages_per_s = 20\n"
         '[[destinations]]\nname = "bi"\nurl_env = "BI"\nevents = ["message.status"]\n'
         "timeout_s = 3\nretry_schedule_s = [1, 2]\n"
     )
@@ -84,6 +85,7 @@ def test_structure_comes_from_the_file(tmp_path: Path) -> None:
     assert (destination.url, destination.timeout_s) == ("https://bi.example/in", 3)
     assert destination.retry_schedule_s == (1.0, 2.0)
     assert settings.lines[0].phone_number_id == "1"
+    assert settings.lines[0].messages_per_s == 20
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,9 @@ def test_structure_comes_from_the_file(tmp_path: Path) -> None:
         "lines = 1 =",
         "colour = 1",
         "[[lines]]\nphone_number_id = 1",
+        '[[lines]]\nname = "a"\nmessages_per_s = 0',
+        '[[lines]]\nname = "a"\nmessages_per_s = 1001',
+        '[[lines]]\nname = "a"\nmessages_per_s = "many"',
         '[[destinations]]\nname = "x"\nurl = "ftp://x"\nevents = []',
         '[[destinations]]\nname = "x"\nurl = "http://x"\nevents = ["nothing"]',
         '[[destinations]]\nname = "x"\nevents = []',

@@ -361,6 +361,8 @@ async def test_a_client_that_is_not_open_sends_nothing() -> None:
         (130429, Action.RETRY_LATER),
         (131056, Action.RETRY_LATER),
         (4, Action.RETRY_LATER),
+        (17, Action.RETRY_LATER),
+        (613, Action.RETRY_LATER),
         (80007, Action.RETRY_LATER),
         (131048, Action.RETRY_LATER),
         (131047, Action.WINDOW_CLOSED),

@@ -18,11 +18,18 @@ from router.cli.serve import reread
 from router.config import Settings, database_url_problem
 from router.errors import ConfigError, Malformed, Poison, Transient, Unavailable
 from router.model import Delivery, Door, Event, Received
-from router.stages.desk import WHATSAPP, Desk
+from router.stages.desk import BULK, WHATSAPP, Desk
 from router.store import dialect
 from router.store.archive import bodies_with
 from router.store.database import Database
-from router.store.dead_letters import Letter, Wanted, letters, mark_replayed, tell_again
+from router.store.dead_letters import (
+    SHORTEST_NAME,
+    Letter,
+    Wanted,
+    letters,
+    mark_replayed,
+    tell_again,
+)
 from router.store.ledger import Ledger
 from router.whatsapp.events import MALFORMED, read
 from router.whatsapp.members import object_of, text_of
@@ -42,6 +49,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     chosen.add_argument("ids", nargs="*", type=int, metavar="ID", help="default: all")
     chosen.add_argument(
         "--since", type=since, metavar="WHEN", help="2h, 3d, or a date: came since then"
+    )
+    chosen.add_argument(
+        "--until", type=since, metavar="WHEN", help="first came before then"
+    )
+    chosen.add_argument(
+        "--contact", type=_name, metavar="WHO", help="phone, BSUID or username"
     )
     chosen.add_argument("--destination", metavar="NAME")
     chosen.add_argument("--stage", choices=STAGES)
@@ -78,6 +91,12 @@ def since(word: str) -> datetime:
     return at if at.tzinfo else at.astimezone()
 
 
+def _name(word: str) -> str:
+    if len(word.strip()) < SHORTEST_NAME:
+        raise ValueError(word)
+    return word
+
+
 def _rate(word: str) -> float:
     if not 0 < (rate := float(word)) < float("inf"):
         raise ValueError(word)
@@ -104,6 +123,8 @@ def _wanted(args: argparse.Namespace, *, fresh: bool = False) -> Wanted:
     return Wanted(
         ids=args.ids or None,
         since=args.since,
+        until=args.until,
+        contact=args.contact,
         destination=args.destination,
         stage=args.stage,
         reason=args.reason,
@@ -216,7 +237,7 @@ class Replay:
         return None
 
     async def _tell(self, letter: Letter) -> str | None:
-        if letter.destination == WHATSAPP:
+        if letter.destination in {WHATSAPP, BULK}:
             return "a message to a person is not said again by itself: send a new one"
         told = await tell_again(self.database, letter, only_ask=self.dry_run)
         return None if told else f"{letter.destination} need not be told again"

@@ -13,6 +13,8 @@ RETRY_SCHEDULE_S: tuple[float, ...] = (
     36000,
 )  # Svix's, 28 h in all
 
+MESSAGES_PER_S = 80.0  # Meta's limit for a number; 20 for one that the app uses too
+
 MenuWhenDerived = Literal["unassigned", "always", "never"]
 
 
@@ -31,6 +33,7 @@ class Line:
     menu: str | None = PACKAGED
     as_list: bool = False  # an interactive list where one fits, else numbered text
     area: str | None = None
+    messages_per_s: float = MESSAGES_PER_S  # that WhatsApp takes from this number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,14 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from router.config import values
-from router.config.parts import RETRY_SCHEDULE_S, Bot, Destination, Line
+from router.config.parts import (
+    MESSAGES_PER_S,
+    RETRY_SCHEDULE_S,
+    Bot,
+    Destination,
+    Line,
+)
 from router.config.values import ATTEMPT_TIME, Reader
 
 AREAS = ("CRM", "ADMINISTRACION", "ALUMNOS", "COMUNIDAD", "VENTAS_1")
 ENTRANCES = ("WSP4", "ADMINISTRACION", "ALUMNOS", "COMUNIDAD", "VENTAS_1")
 EVENT_TYPES = frozenset({"message.received", "message.status", "conversation.derived"})
 
-OF_A_LINE = frozenset({"name", "phone_number_id", "menu", "menu_as", "area"})
+OF_A_LINE = frozenset(
+    {"name", "phone_number_id", "menu", "menu_as", "area", "messages_per_s"}
+)
 OF_THE_BOT: Mapping[str, Callable[[Any], Any]] = {
     "menu_when_derived": values.when_derived,
     "replies_a_minute": lambda value: values.count(str(value)),
@@ -72,6 +80,7 @@ def _lines(reader: Reader, table: Mapping[str, Any]) -> tuple[Line, ...]:
                 menu=_menu(reader, entry),
                 as_list=_menu_as(reader, entry) == "list",
                 area=str(entry["area"]) if entry.get("area") else None,
+                messages_per_s=_pace(reader, entry),
             )
         )
         unknown = entry.keys() - OF_A_LINE
@@ -101,6 +110,18 @@ def _menu_as(reader: Reader, entry: Mapping[str, Any]) -> str:
             f"PSI_CONFIG: line {entry['name']}: menu_as is {form!r}, expected text or list"
         )
     return form
+
+
+def _pace(reader: Reader, entry: Mapping[str, Any]) -> float:
+    asked = entry.get("messages_per_s", MESSAGES_PER_S)
+    try:
+        return values.pace(str(asked))
+    except ValueError:
+        reader.problems.append(
+            f"PSI_CONFIG: line {entry['name']}: messages_per_s is {asked!r},"
+            " expected 1 to 1000"
+        )
+        return 1.0
 
 
 def _bot(reader: Reader, table: Any) -> Bot:

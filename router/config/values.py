@@ -9,6 +9,7 @@ from router.config.parts import MenuWhenDerived
 # What a dead process held is tried again within 30 s: a lease has to outlive an attempt.
 LONGEST_ATTEMPT_S = 19.0
 LONGEST_WINDOW_S = 60.0  # of coalescing statuses
+MOST_PER_S = 1000.0  # messages that Meta takes from one number, upgraded
 ATTEMPT_TIME = f"seconds > 0 and at most {LONGEST_ATTEMPT_S:.0f}"
 SECRET = frozenset({"PSI_SIGNING_SECRET"})  # never quoted, however wrong
 
@@ -66,6 +67,12 @@ def seconds(reader: Reader, name: str, default: float) -> float:
 def positive(raw: str) -> float:
     value = float(raw)
     if not 0 < value < float("inf"):
+        raise ValueError(raw)
+    return value
+
+
+def pace(raw: str) -> float:
+    if not 1 <= (value := float(raw)) <= MOST_PER_S:
         raise ValueError(raw)
     return value
 

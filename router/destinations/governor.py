@@ -1,6 +1,7 @@
 """Meta's limits, kept on our side: when a message may go. Arithmetic only; callers wait.
 
-Two limits ("Throughput" and "Pair rate limits" of the Cloud API pages):
+Two limits ("Throughput" and "Pair rate limits" of the Cloud API's overview,
+developers.facebook.com/docs/whatsapp/cloud-api/overview):
   a number   80 messages a second, 20 for one that the WhatsApp Business app uses as well
   a pair     one message in 6 s to the same recipient, and bursts of up to 45 that borrow from
              the time to come: who sent 20 at once waits two minutes
@@ -18,7 +19,9 @@ that holds for those pairs only that Meta has complained about (131056), or for 
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 NUMBER_PER_S = 80.0
 PAIR_INTERVAL_S = 6.0
@@ -63,14 +66,20 @@ class Governor:
         self,
         *,
         number_per_s: float = NUMBER_PER_S,
+        own_per_s: Mapping[str, float] = MappingProxyType({}),
         pair_interval_s: float = PAIR_INTERVAL_S,
         pair_burst: int = PAIR_BURST,
         repay: bool = False,
     ) -> None:
-        """Allow *number_per_s* to each number; ValueError for a limit that allows nothing."""
-        if number_per_s < LEAST_PER_S or pair_interval_s <= 0 or pair_burst < 1:
+        """Allow *number_per_s* to each number that has nothing of its own in *own_per_s*.
+
+        ValueError for a limit that allows nothing.
+        """
+        slowest_per_s = min([number_per_s, *own_per_s.values()])
+        if slowest_per_s < LEAST_PER_S or pair_interval_s <= 0 or pair_burst < 1:
             raise ValueError("a limit must allow something")
-        self._number_per_s, self._repay = number_per_s, repay
+        self._number_per_s, self._own_per_s = number_per_s, dict(own_per_s)
+        self._repay = repay
         self._interval_s, self._burst = pair_interval_s, pair_burst
         self._numbers: dict[str, _Number] = {}
         self._pairs: dict[tuple[str, str], _Pair] = {}
@@ -107,9 +116,8 @@ class Governor:
     def accepted(self, number: str, recipient: str) -> None:
         """Note that Meta took a message: a slowed number regains some of its pace."""
         known = self._number(number)
-        known.per_s = min(
-            self._number_per_s, known.per_s + RECOVERY * self._number_per_s
-        )
+        limit_per_s = self._limit_per_s(number)
+        known.per_s = min(limit_per_s, known.per_s + RECOVERY * limit_per_s)
         if pair := self._pairs.get((number, recipient)):
             pair.refusals = 0
 
@@ -153,7 +161,10 @@ class Governor:
         return wait_s
 
     def _number(self, number: str) -> _Number:
-        return self._numbers.setdefault(number, _Number(self._number_per_s))
+        return self._numbers.setdefault(number, _Number(self._limit_per_s(number)))
+
+    def _limit_per_s(self, number: str) -> float:
+        return self._own_per_s.get(number, self._number_per_s)
 
     def _pair(self, number: str, recipient: str, now: float) -> _Pair:
         if len(self._pairs) >= self._sweep_at:

@@ -1,8 +1,10 @@
 """What an error of the Graph API means for the message: a table, and a total function.
 
-Meta asks to go by `code`, never by the title or the subcode ("Error codes" of the Cloud API
-pages; the statuses behind the codes are from the same page). A code that is not here goes by
-its HTTP status, as contract 7 has it: 429 later, another 4xx once, 5xx nobody knows.
+Meta asks to go by `code`, never by the title or the subcode ("Error codes" of the Cloud API,
+developers.facebook.com/documentation/business-messaging/whatsapp/support/error-codes, as of
+15 May 2026). What any Graph API may say of too many calls is in "Rate limits"
+(developers.facebook.com/docs/graph-api/overview/rate-limiting). A code that is not here goes
+by its HTTP status, as contract 7 has it: 429 later, another 4xx once, 5xx nobody knows.
 """
 
 import enum
@@ -48,6 +50,8 @@ ACTIONS = _table(
         Action.RETRY_LATER,
         (
             4,  # calls of the app
+            17,  # calls of the token's user
+            613,  # calls, by a limit of one endpoint
             80007,  # calls of the WhatsApp Business account
             130429,  # throughput of the number
             131048,  # too many of the number's messages were blocked or reported
@@ -143,8 +147,8 @@ ACTIONS = _table(
     ),
 )
 _SCOPES = {131056: Scope.PAIR}
-# At least so long; Meta names no time, except that the first two are counted by the hour.
-_PAUSES_S = {4: 60.0, 80007: 60.0, 131048: 900.0, 133016: 3600.0}
+# At least so long; Meta names no time, except that calls are counted by the hour.
+_PAUSES_S = {4: 60.0, 17: 60.0, 613: 60.0, 80007: 60.0, 131048: 900.0, 133016: 3600.0}
 
 
 def action_of(status: int, code: int | None, subcode: int | None = None) -> Action:

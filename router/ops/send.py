@@ -20,7 +20,7 @@ from router.config import Settings
 from router.errors import Malformed, Poison, Refused, Transient
 from router.ops.admin import bears
 from router.ops.answers import problem
-from router.stages.desk import WHATSAPP
+from router.stages.desk import BULK, WHATSAPP
 from router.store import dialect
 from router.store.database import Database
 from router.store.keys import digest, row_id
@@ -184,10 +184,15 @@ class Sender:
         number = self._number(address.line)
         until = None if asked.template else _open_until(address)
         key = f"{KEY}{message.hex}"
+        bulk = asked.template is not None  # a campaign is made of them
         sent = outgoing.Outgoing(
-            phone_number_id=number, body=_body(asked, address.to, key), until=until
+            phone_number_id=number,
+            body=_body(asked, address.to, key),
+            until=until,
+            bulk=bulk,
         )
-        return OutboxRow(WHATSAPP, key, str(address.conversation), sent.to_bytes())
+        lane = str(address.conversation)
+        return OutboxRow(BULK if bulk else WHATSAPP, key, lane, sent.to_bytes())
 
     def _number(self, name: str) -> str:
         lines = self._settings.lines

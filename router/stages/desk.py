@@ -29,6 +29,7 @@ NAMES = {
     "Ventas": "ventas_1",
 }
 WHATSAPP = "whatsapp"  # the destination of replies
+BULK = "whatsapp_bulk"  # of templates, which no reply shall wait behind
 MOST_WARNINGS = 100  # numbers to warn of, each once
 
 

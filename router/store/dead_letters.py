@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from router.model import Delivery, Notification, Received
+from router.store.conversations import names
 from router.store.database import Database
 from router.store.sql_files import sql
+from router.whatsapp.phones import written_forms
 from router.whatsapp.storable import json_text, text
 
 REASON = 500  # characters
 PAGE = 100  # letters without their bytes
 PAGE_OF_BODIES = 4  # of up to 4 MB each
+SHORTEST_NAME = 4  # characters, of a person; less is found in every body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,8 @@ class Wanted:
 
     ids: Sequence[int] | None = None
     since: datetime | None = None  # that it came for the last time
+    until: datetime | None = None  # that it came for the first time
+    contact: str | None = None  # whose: any alias
     destination: str | None = None
     stage: str | None = None
     reason: str | None = None  # words in it
@@ -48,11 +53,13 @@ async def letters(
 ) -> AsyncGenerator[Letter, None]:
     """Yield what is buried, the oldest first; with its bytes where *bodies* says so."""
     after, page = 0, PAGE_OF_BODIES if bodies else PAGE
+    named = await _names_of(database, wanted.contact) if wanted.contact else None
     while True:
         rows = await database.fetch(
             sql("letters"),
             *(wanted.ids, wanted.since, wanted.destination, wanted.stage),
             *(wanted.reason, wanted.fresh, after, page, bodies),
+            *(wanted.until, named),
         )
         for row in rows:
             found = {name: row[name] for name in row.keys()}  # noqa: SIM118 -- a Row
@@ -60,6 +67,16 @@ async def letters(
             after = row["id"]
         if len(rows) < page:
             return
+
+
+async def _names_of(database: Database, alias: str) -> list[str]:
+    # All that a body or a lane may have of a person, who may also be nobody we know.
+    alias = alias.strip()
+    telefonos, aliases = names(alias)
+    known = await database.fetch(sql("letter_names"), telefonos, aliases)
+    found = {row["name"] for row in known} | {alias.removeprefix("@")}
+    found |= set(written_forms(alias))
+    return sorted(name for name in found if len(name) >= SHORTEST_NAME)
 
 
 async def mark_replayed(database: Database, letter: Letter) -> None:

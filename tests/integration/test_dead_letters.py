@@ -1,6 +1,8 @@
 """What was buried is listed, shown and tried again, on real tables."""
 
+import asyncio
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -267,6 +269,8 @@ async def test_letters_are_chosen_by_everything_that_is_asked(
     assert len(await all_letters(store, ids=[2, 3, 99])) == 2
     soon = datetime.now(UTC) + timedelta(hours=1)
     assert await all_letters(store, since=soon) == []
+    assert len(await all_letters(store, until=soon)) == 10
+    assert await all_letters(store, until=soon - timedelta(hours=2)) == []
     await store.execute(
         "update router.dead_letters set replayed_at = last_at where id > 1"
     )
@@ -274,6 +278,52 @@ async def test_letters_are_chosen_by_everything_that_is_asked(
     bad = Delivery(body=b"{'4", door=Door.META, received_at=NOW)
     await graveyard.bury("normalize", bad, "again")
     assert [found.id for found in await all_letters(store, fresh=True)] == [1, 6]
+
+
+async def test_letters_of_a_person_are_found_by_any_name_that_they_have(
+    store: Database, ledger: Ledger, graveyard: DeadLetters
+) -> None:
+    told = await given_up(store, ledger, graveyard)  # 1: of WHO's message
+    lane = await the(store, "select lane from router.outbox")
+    silent = Notification(2, "reports", "psi_2", lane["lane"], b"{}", 1)
+    await graveyard.bury("notify", silent, "HTTP 500")  # 2: says nothing of them
+    await store.execute(
+        "insert into router.outbox (destination, key, lane, payload, next_attempt_at,"
+        " state) values ('reports', 'psi_2', $1, '', now(), 'dead')",
+        told.lane,
+    )
+    buried = delivered(text_message(WHO, "wamid.buried"))
+    (event,) = read(buried.body, buried.door)
+    await bury_event(graveyard, event, buried)  # 3
+    other = delivered(text_message("5491100000002", "wamid.other"))
+    (event,) = read(other.body, other.door)
+    await bury_event(graveyard, event, other)  # 4: somebody else's
+    for name in (WHO, "+54 9 11 0000-0001", "541100000001", "011 15 0000 0001"):
+        found = await all_letters(store, contact=name)
+        assert [letter.id for letter in found] == [1, 2, 3], name
+    (row,) = await all_letters(store, contact="5491100000002")
+    assert row.id == 4  # of whom no row is known
+    assert await all_letters(store, contact="5491100000009") == []
+
+
+@pytest.mark.usefixtures("settings_of_the_command")
+def test_a_replay_keeps_to_its_rate(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def bury_five() -> None:
+        store = Database(database)
+        await store.open()
+        for number in range(5):
+            good = delivered(text_message(WHO, f"wamid.{number}"))
+            (event,) = read(good.body, good.door)
+            await bury_event(DeadLetters(store), event, good)
+        await store.close()
+
+    asyncio.run(bury_five())
+    started = time.monotonic()
+    assert main(["dead-letters", "replay", "--rate", "5"]) == 0
+    assert time.monotonic() - started >= 1.0
+    assert capsys.readouterr().out.count("replayed") == 5
 
 
 @pytest.mark.parametrize(
@@ -297,8 +347,6 @@ def settings_of_the_command(database: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_command_lists_shows_and_replays(
     database: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import asyncio
-
     async def bury_two() -> None:
         store = Database(database)
         await store.open()
@@ -341,6 +389,7 @@ def test_wrong_usage_settings_and_an_absent_database_have_their_statuses(
         ["list", "--since", "soon"],
         ["list", "--since", "9999999999999d"],
         ["replay", "--rate", "0"],
+        ["list", "--contact", "ana"],
     ):
         with pytest.raises(SystemExit) as stopped:
             main(["dead-letters", *wrong])

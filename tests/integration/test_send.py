@@ -266,7 +266,9 @@ async def test_outside_the_window_only_a_template_goes(
     assert await refused(store, {"to": WHO, "text": "Hola"}) == "window_closed"
     assert (await sent(store, {"to": WHO, "template": TEMPLATE}))[0] == 202
     said = await leaving(store)
-    assert said.until is None
+    assert (said.until, said.bulk) == (None, True)
+    row = await the(store, "select destination from router.outbox")
+    assert row["destination"] == "whatsapp_bulk"  # no reply waits behind a campaign
     assert said.body["template"] == {
         "name": "recordatorio",
         "language": {"code": "es_AR"},
