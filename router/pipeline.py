@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from router import telemetry
@@ -32,6 +33,7 @@ from router.stages.desk import BULK, WHATSAPP, Desk
 from router.stages.normalize import Normalize
 from router.stages.notify import Notify, Teller
 from router.stages.persist import Persist
+from router.stages.quarantine import of_this_process
 from router.store import dialect
 from router.store.backlog import Backlog
 from router.store.database import Database
@@ -94,11 +96,13 @@ class Pipeline:
         desk = Desk(settings)
         ledger = Ledger(database, desk, dialect.load(settings.dialect))
         persist = Persist(ledger, desk.lines.notice_unknown, self._wake)
+        # What ends the process is known by its body when it comes again.
+        quarantine = of_this_process(settings.runtime_directory)
+        reads = quarantine.watch(Normalize(), 0, attrgetter("body"))
+        writes = quarantine.watch(persist, 1, attrgetter("delivery.body"))
         self._front = (
-            Link(
-                "normalize", self.inbox, Runner(Normalize(), self.inbox, events, bury)
-            ),
-            Link("persist", events, Runner(persist, events, None, bury)),
+            Link("normalize", self.inbox, Runner(reads, self.inbox, events, bury)),
+            Link("persist", events, Runner(writes, events, None, bury)),
         )
         stages = [
             Notify(outbox.destination, teller, outbox, circuit)

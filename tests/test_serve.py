@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from router.cli.serve import Source, settings_file, without_values
+from router.cli.serve import (
+    Source,
+    forget_what_a_reload_brought,
+    settings_file,
+    without_values,
+)
 from router.config import Destination, Settings
 from router.errors import ConfigError
 from tests.faults.harness import Load, Service, Sink, check, quiet, say
@@ -33,6 +38,10 @@ def test_settings_come_from_a_reload_s_copy_before_the_credential(
     runtime.mkdir()
     (runtime / "env").touch()
     assert settings_file(env) == runtime / "env"
+    forget_what_a_reload_brought(env)  # at a start: the credential is as new as that
+    assert settings_file(env) == credentials / "env"
+    forget_what_a_reload_brought(env)
+    forget_what_a_reload_brought({})
 
 
 def reread(old: Settings, new: Settings, dsn: str = "") -> tuple[Settings, list[str]]:

@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or SIGINT; 1 when a worker could not be kept alive."""
     del args
     faulthandler.enable()  # the watchdog ends a blocked process by SIGABRT: where was it?
+    forget_what_a_reload_brought(os.environ)
     settings = reread()
     configure_log(settings.log_level)
     give_large_blocks_back()
@@ -69,7 +70,7 @@ def settings_file(env: Mapping[str, str]) -> Path:
     """Return where the settings lie: what a reload brought, a credential, or .env here.
 
     systemd hands a credential over at the start and no newer one later, so ExecReload
-    copies the file to the runtime directory, which goes with the process.
+    copies the file to the runtime directory.
     """
     if directory := env.get("RUNTIME_DIRECTORY"):
         brought = Path(directory, SETTINGS_NAME)
@@ -78,6 +79,12 @@ def settings_file(env: Mapping[str, str]) -> Path:
     if directory := env.get("CREDENTIALS_DIRECTORY"):
         return Path(directory, SETTINGS_NAME)
     return Path(".env")
+
+
+def forget_what_a_reload_brought(env: Mapping[str, str]) -> None:
+    """Begin with the credential, which is as new as the start; the directory stays."""
+    if directory := env.get("RUNTIME_DIRECTORY"):
+        Path(directory, SETTINGS_NAME).unlink(missing_ok=True)
 
 
 def configure_log(level: str) -> None:

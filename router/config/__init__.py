@@ -62,6 +62,7 @@ class Settings:
     loop: str = "uvloop"
     migrate: bool = False
     log_level: str = "info"
+    runtime_directory: str = ""  # on tmpfs, and kept over a restart: systemd's
 
     @classmethod
     def load(cls, env: Mapping[str, str]) -> Self:

@@ -63,6 +63,7 @@ def from_environment(reader: Reader) -> dict[str, Any]:
             values.one_of("debug", "info", "warning", "error"),
             "debug, info, warning or error",
         ),
+        "runtime_directory": reader.text("RUNTIME_DIRECTORY").partition(":")[0],
     }
 
 
