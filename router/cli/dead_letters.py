@@ -8,35 +8,25 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from router.cli.databases import reachable
 from router.cli.environment import environment
+from router.cli.rereading import Replay, Rereading
 from router.cli.serve import reread
 from router.config import Settings, database_url_problem
-from router.errors import ConfigError, Malformed, Poison, Transient, Unavailable
-from router.model import Delivery, Door, Event, Received
-from router.stages.desk import BULK, WHATSAPP, Desk
-from router.store import dialect
-from router.store.archive import bodies_with
+from router.errors import ConfigError, Transient, Unavailable
 from router.store.database import Database
 from router.store.dead_letters import (
     SHORTEST_NAME,
     Letter,
     Wanted,
     letters,
-    mark_replayed,
-    tell_again,
 )
-from router.store.ledger import Ledger
-from router.whatsapp.events import MALFORMED, read
-from router.whatsapp.members import object_of, text_of
-from router.whatsapp.reading import read_json
-from router.whatsapp.storable import json_text
 
 STAGES = ("normalize", "persist", "notify")
+WRONG_USAGE = 2
 RATE = 50.0  # letters a second
 _AGO = re.compile(r"(\d+)([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -68,6 +58,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     again.add_argument("--dry-run", action="store_true", help="only tell what would be")
     again.add_argument(
         "--rate", type=_rate, default=RATE, metavar="N", help="letters a second"
+    )
+    again.add_argument(
+        "--deliveries",
+        action="store_true",
+        help="archived bodies instead, all that came since --since",
     )
 
 
@@ -188,6 +183,8 @@ def _all_of(letter: Letter) -> dict[str, Any]:
 
 async def _replay(args: argparse.Namespace) -> int:
     settings = reread()
+    if args.deliveries:
+        return await _reread(args, settings)
     # Named by its number, a letter is replayed however often.
     wanted = _wanted(args, fresh=not args.ids)
     failed, verb = 0, "would replay" if args.dry_run else "replayed"
@@ -205,92 +202,17 @@ async def _replay(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-@dataclass(slots=True)
-class Replay:
-    """Takes letters up again, one after the other: what is known already changes nothing."""
-
-    settings: Settings
-    database: Database
-    dry_run: bool = False
-    _ledger: Ledger = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Decide as the service does with these settings; MenuError for a broken menu."""
-        words = dialect.load(self.settings.dialect)
-        self._ledger = Ledger(self.database, Desk(self.settings), words)
-
-    async def one(self, letter: Letter) -> str | None:
-        """Replay *letter*, mark it, and return None; or why that cannot be."""
-        if letter.stage == "notify":
-            return await self._tell(letter)
-        delivery = await self._delivery(letter)
-        if delivery is None:
-            return "the body that it came in is not archived any more"
-        events = read(delivery.body, delivery.door)
-        if any(event.kind == MALFORMED for event in events):
-            return "the body is still no JSON"
-        if self.dry_run:
-            return None
-        if why_not := await self._write(events, delivery):
-            return why_not
-        await mark_replayed(self.database, letter)
-        return None
-
-    async def _tell(self, letter: Letter) -> str | None:
-        if letter.destination in {WHATSAPP, BULK}:
-            return "a message to a person is not said again by itself: send a new one"
-        told = await tell_again(self.database, letter, only_ask=self.dry_run)
-        return None if told else f"{letter.destination} need not be told again"
-
-    async def _delivery(self, letter: Letter) -> Delivery | None:
-        part = letter.body if letter.stage == "normalize" else _id_in(letter.body)
-        found = bodies_with(self.database, part, letter.first_at)
-        async with aclosing(found) as archived:
-            async for delivery in archived:
-                if _reports(delivery, letter.body):
-                    return delivery
-        if (
-            letter.stage == "normalize"
-        ):  # the letter is the body, and Meta's the stricter door
-            return Delivery(
-                body=letter.body, door=Door.META, received_at=letter.first_at
-            )
-        return None
-
-    async def _write(self, events: tuple[Event, ...], delivery: Delivery) -> str | None:
-        batch: list[Event | None] = [*events] or [None]
-        try:
-            await self._ledger.write([Received(event, delivery) for event in batch])
-        except Poison as exc:
-            return await self._write_apart(batch, delivery) if batch[1:] else str(exc)
-        return None
-
-    async def _write_apart(
-        self, events: list[Event | None], delivery: Delivery
-    ) -> str | None:
-        # One that can never be stored keeps none of the others back.
-        why_not = None
-        for event in events:
-            try:
-                await self._ledger.write([Received(event, delivery)])
-            except Poison as exc:
-                why_not = str(exc)
-        return why_not
-
-
-def _id_in(item: bytes) -> bytes:
-    """Return bytes that the body of *item* must hold: its id, or nothing."""
-    try:
-        name = text_of(object_of(read_json(item)).get("id"))
-    except Malformed:
-        return item
-    # What JSON may have escaped is not looked for.
-    plain = name is not None and name.isascii() and '"' not in name and "\\" not in name
-    return name.encode() if name and plain and "/" not in name else b""
-
-
-def _reports(delivery: Delivery, buried: bytes) -> bool:
-    if delivery.body == buried:
-        return True
-    events = read(delivery.body, delivery.door)
-    return any(json_text(event.item).encode() == buried for event in events)
+async def _reread(args: argparse.Namespace, settings: Settings) -> int:
+    if args.since is None:
+        sys.stderr.write("psi-router: --deliveries needs --since\n")
+        return WRONG_USAGE
+    until = args.until or datetime.now(UTC)
+    async with opened(settings.database_url) as database:
+        rereading = Rereading(settings, database, dry_run=args.dry_run)
+        done = await rereading.between(args.since, until, args.rate)
+    verb = "would read" if args.dry_run else "read"
+    sys.stdout.write(
+        f"{verb} {done.bodies} bodies again: {done.events} events, {done.new} new"
+        f" messages, {done.unreadable} unreadable, {done.refused} refused\n"
+    )
+    return 1 if done.unreadable or done.refused else 0

@@ -9,6 +9,7 @@ from router.store.places import NEAR, first_since
 from router.store.sql_files import sql
 
 BLOCK = 1000  # numbers that a process takes at once: so far may two of them be apart
+PAGE = 50  # bodies, of up to 4 MB each
 STEP = 5000  # numbers that one statement looks at
 LONGEST_WAY = timedelta(
     hours=1
@@ -20,6 +21,25 @@ async def body_of(database: Database, number: int) -> Delivery | None:
     """Return the archived body *number*; None where it is not kept (any more)."""
     rows = await database.fetch(sql("delivery"), number)
     return _delivery(number, rows[0]) if rows else None
+
+
+async def bodies_between(
+    database: Database, since: datetime, until: datetime
+) -> AsyncGenerator[list[Delivery], None]:
+    """Yield the archived bodies of a time, a page at once, in the order of their numbers.
+
+    That is the order in which one process took them; another's may be a thousand apart.
+    Raises Transient.
+    """
+    first, _ = await first_since(database, "deliveries_last", "delivery_after", since)
+    after = max(first - NEAR - BLOCK, 0) - 1
+    while True:
+        rows = await database.fetch(sql("deliveries_since"), after, since, until, PAGE)
+        if rows:
+            yield [_delivery(row["id"], row) for row in rows]
+            after = rows[-1]["id"]
+        if len(rows) < PAGE:
+            return
 
 
 async def bodies_with(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from router.cli import dead_letters, main
+from router.cli import dead_letters, main, rereading
 from router.config import Destination, Settings
 from router.model import Delivery, Door, Event, Notification, Received
 from router.stages.desk import Desk
@@ -47,8 +47,8 @@ def graveyard(store: Database) -> DeadLetters:
 
 
 @pytest.fixture
-def replay(store: Database) -> dead_letters.Replay:
-    return dead_letters.Replay(SETTINGS, store)
+def replay(store: Database) -> rereading.Replay:
+    return rereading.Replay(SETTINGS, store)
 
 
 async def the(store: Database, sql: str) -> Row:
@@ -87,7 +87,7 @@ async def test_a_buried_event_is_stored_by_a_replay_of_the_body_it_came_in(
     store: Database,
     ledger: Ledger,
     graveyard: DeadLetters,
-    replay: dead_letters.Replay,
+    replay: rereading.Replay,
 ) -> None:
     delivery = delivered(
         text_message(WHO, "wamid.taken"), text_message(WHO, "wamid.buried/+=", "Che")
@@ -114,7 +114,7 @@ async def test_a_buried_event_is_stored_by_a_replay_of_the_body_it_came_in(
 
 
 async def test_an_event_that_can_never_be_stored_keeps_no_other_of_its_body_back(
-    store: Database, graveyard: DeadLetters, replay: dead_letters.Replay
+    store: Database, graveyard: DeadLetters, replay: rereading.Replay
 ) -> None:
     await store.execute(
         "alter table mensajes add constraint plain check (mensaje <> 'veneno')"
@@ -132,7 +132,7 @@ async def test_an_event_that_can_never_be_stored_keeps_no_other_of_its_body_back
 
 
 async def test_a_buried_body_that_can_be_read_now_is_read_by_the_door_it_came_by(
-    store: Database, graveyard: DeadLetters, replay: dead_letters.Replay
+    store: Database, graveyard: DeadLetters, replay: rereading.Replay
 ) -> None:
     raw = json.dumps({"telefono": WHO, "mensaje": "Hola", "messageId": "m1"}).encode()
     delivery = Delivery(body=raw, door=Door.SECRET, received_at=NOW)
@@ -144,7 +144,7 @@ async def test_a_buried_body_that_can_be_read_now_is_read_by_the_door_it_came_by
 
 
 async def test_what_is_still_no_json_stays_and_says_so(
-    store: Database, graveyard: DeadLetters, replay: dead_letters.Replay
+    store: Database, graveyard: DeadLetters, replay: rereading.Replay
 ) -> None:
     bad = Delivery(body=b"{'a': 1}", door=Door.META, received_at=NOW)
     await graveyard.bury("normalize", bad, "malformed")
@@ -155,7 +155,7 @@ async def test_what_is_still_no_json_stays_and_says_so(
 
 
 async def test_an_event_whose_body_is_gone_cannot_be_replayed(
-    store: Database, graveyard: DeadLetters, replay: dead_letters.Replay
+    store: Database, graveyard: DeadLetters, replay: rereading.Replay
 ) -> None:
     delivery = delivered(text_message(WHO, "wamid.1"))
     (event,) = read(delivery.body, delivery.door)
@@ -198,7 +198,7 @@ async def test_what_was_not_confirmed_is_told_again_under_its_key(
     store: Database,
     ledger: Ledger,
     graveyard: DeadLetters,
-    replay: dead_letters.Replay,
+    replay: rereading.Replay,
 ) -> None:
     told = await given_up(store, ledger, graveyard)
     (letter,) = await all_letters(store)
@@ -216,7 +216,7 @@ async def test_what_was_confirmed_or_is_under_way_is_not_told_again(
     store: Database,
     ledger: Ledger,
     graveyard: DeadLetters,
-    replay: dead_letters.Replay,
+    replay: rereading.Replay,
     now: str,
 ) -> None:
     await given_up(store, ledger, graveyard)
@@ -229,7 +229,7 @@ async def test_what_was_confirmed_or_is_under_way_is_not_told_again(
 
 
 async def test_a_message_to_a_person_is_not_said_again(
-    store: Database, graveyard: DeadLetters, replay: dead_letters.Replay
+    store: Database, graveyard: DeadLetters, replay: rereading.Replay
 ) -> None:
     said = Notification(1, "whatsapp", "psi_1", "lane", b"{}", 1)
     await graveyard.bury("notify", said, "131026")
@@ -245,7 +245,7 @@ async def test_a_dry_run_changes_nothing(
     (event,) = read(delivery.body, delivery.door)
     await bury_event(graveyard, event, delivery)
     before = await state(store)
-    dry = dead_letters.Replay(SETTINGS, store, dry_run=True)
+    dry = rereading.Replay(SETTINGS, store, dry_run=True)
     assert [await dry.one(letter) for letter in await all_letters(store)] == [
         None,
         None,
