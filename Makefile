@@ -16,8 +16,10 @@ TEST_PACKAGES := nginx openssl systemd util-linux procps python3-venv chromium \
 BENCH_PACKAGES := $(if $(shell command -v npm),,nodejs npm) \
   golang-go golang-github-jackc-pgx-v4-dev
 
-.PHONY: run smoke test test-faults check lint format bench coverage screenshot lock clean \
-  packages bench-packages peers
+SOAK_S := 1200  # seconds of `make soak`
+
+.PHONY: run smoke test test-faults soak check lint format bench coverage screenshot lock \
+  clean packages bench-packages peers
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run                     ## the router, on its own PostgreSQL
@@ -31,6 +33,9 @@ test: $(VENV)/.test packages          ## every test but the long ones
 
 test-faults: $(VENV)/.test packages peers ## the long ones
 	$(BIN)/python -m pytest -m slow
+
+soak: $(VENV)/.test                   ## 20 minutes under load; `make soak SOAK_S=90` for less
+	$(BIN)/python -m tests.faults.soak --seconds $(SOAK_S)
 
 check: lint                           ## the quick loop: what needs no server
 	$(BIN)/python -m pytest -m "not server and not slow"

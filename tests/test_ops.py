@@ -74,6 +74,7 @@ async def test_a_scrape_shows_the_queues_of_this_moment_and_no_others() -> None:
     assert 'psi_queue_oldest_seconds{queue="ops-first"} 0.0\n' in page(first)
     assert "ops-second" not in page(first)
     assert "psi_loop_lag_seconds 0.25" in page(lag_s=0.25)
+    assert f"psi_tasks {len(asyncio.all_tasks())}.0" in page()
 
 
 def test_the_worst_lag_is_seen_by_every_scrape_and_forgotten_in_time() -> None:

@@ -1,15 +1,18 @@
 """`GET /metrics`: what is counted, and how the queues stand at this moment."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
 from aiohttp import web
-from prometheus_client import disable_created_metrics, generate_latest
+from prometheus_client import Gauge, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from router.ops.lag import LOOP_LAG
 from router.queues.base import Source
 from router.telemetry import QUEUE_DEPTH, QUEUE_OLDEST
+
+TASKS = Gauge("psi_tasks", "Tasks of the event loop")
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # twice the series, of which nobody asks
 
@@ -24,6 +27,7 @@ def metrics(queues: Iterable[Source[Any]], lag_s: float) -> web.Response:
         QUEUE_DEPTH.labels(queue.name).set(stats.depth)
         QUEUE_OLDEST.labels(queue.name).set(stats.oldest_s)
     LOOP_LAG.set(lag_s)
+    TASKS.set(len(asyncio.all_tasks()))
     return web.Response(
         body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
     )

@@ -132,12 +132,13 @@ class Service:
         """Wait until /ready says 200."""
         await until(self._is_ready, within_s=START_S)
 
-    async def get(self, path: str) -> Answer:
+    async def get(self, path: str, **headers: str) -> Answer:
         """GET *path*."""
         connection = await Connection.open(HOST, self.port)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         try:
             return await connection.send(
-                f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+                f"GET {path} HTTP/1.1\r\nHost: x\r\n{lines}\r\n".encode()
             )
         finally:
             connection.close()
