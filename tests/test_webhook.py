@@ -293,6 +293,36 @@ class Names(AbstractResolver):
         pass
 
 
+class NoAnswer(Names):
+    """A resolver that is asked and never answers."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: int = socket.AF_INET
+    ) -> list[ResolveResult]:
+        del host, port, family
+        await asyncio.Event().wait()
+        return []
+
+
+async def test_a_name_that_nobody_resolves_in_time_is_a_timeout(
+    client: WebhookClient,
+) -> None:
+    for session in client._sessions.values():
+        connector: Any = session.connector
+        connector._resolver = NoAnswer()
+    attempt = await tell(client, "http://crm.example/", timeout_s=0.3)
+    assert (attempt.status, attempt.error) == (None, "timeout")
+    assert attempt.latency_ms < 2000
+
+
+async def test_a_name_that_does_not_exist_is_an_attempt_that_failed(
+    client: WebhookClient,
+) -> None:
+    attempt = await tell(client, "http://no-such-host.invalid/")
+    assert attempt.status is None
+    assert attempt.error
+
+
 def resolve_to(client: WebhookClient, *addresses: str) -> None:
     for session in client._sessions.values():
         connector: Any = session.connector
