@@ -172,6 +172,7 @@ def _all_of(letter: Letter) -> dict[str, Any]:
         "id": letter.id,
         "stage": letter.stage,
         "reason": letter.reason,
+        "fingerprint": letter.fingerprint,
         "destination": letter.destination,
         "webhook-id": letter.key,
         "first_at": letter.first_at.isoformat(),

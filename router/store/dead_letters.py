@@ -25,6 +25,7 @@ class Letter:
     id: int
     stage: str
     reason: str
+    fingerprint: str  # of its bytes: however often they come, it is one letter
     first_at: datetime
     last_at: datetime
     replayed_at: datetime | None

@@ -369,6 +369,8 @@ def test_the_command_lists_shows_and_replays(
     said = capsys.readouterr()
     shown = [json.loads(line) for line in said.out.splitlines()]
     assert "secreto" in shown[0]["body"]
+    assert len({letter["fingerprint"] for letter in shown}) == 2
+    assert shown[0]["first_at"] == shown[0]["last_at"]
     assert shown[1]["body_base64"] == "e/8="
     assert "no letter 7" in said.err
     assert main(["dead-letters", "replay", "--dry-run", "--stage", "persist"]) == 0

@@ -3,7 +3,7 @@
 -- $1 ids or null, $2 since or null, $3 destination or null, $4 stage or null, $5 in its reason
 -- or null, $6 only those not replayed, $7 after this id, $8 how many, $9 with bytes, $10 until
 -- or null, $11 what a person is called: in the bytes, or the lane of what was to be told, or null
-select id, stage, reason, first_at, last_at, replayed_at, destination, key,
+select id, stage, reason, fingerprint, first_at, last_at, replayed_at, destination, key,
   octet_length(body) as size, case when $9::boolean then body end as body
 from router.dead_letters
 where id > $7::bigint
