@@ -277,12 +277,8 @@ class Ledger:
         batch, written = work.batch, work.written
         said, told = self._replies(written)
         told += [row for new in written for row in self._desk.tell(new)]
-        lanes = {new.wamid: str(new.conversation.id) for new in written}
-        told += [
-            row._replace(status=key, lane=lanes.get(_about(event), row.lane))
-            for key, (event, _) in batch.statuses.items()
-            for row in self._desk.tell_status(event)
-        ]
+        if batch.statuses:
+            told += self._of_statuses(batch, written)
         arguments = rows.arguments(
             batch,
             work.directory,
@@ -297,6 +293,16 @@ class Ledger:
         for new in written:
             new.conversation.version = recorded["version"]
         return Outcome(written, {row.destination for row in told})
+
+    def _of_statuses(
+        self, batch: Batch, written: Sequence[Written]
+    ) -> Iterable[OutboxRow]:
+        # One that comes with its message waits behind it; record.sql sees the earlier ones.
+        lanes = {new.wamid: str(new.conversation.id) for new in written}
+        for key, (event, _) in batch.statuses.items():
+            for row in self._desk.tell_status(event):
+                lane = lanes.get(_about(event), row.lane)
+                yield row._replace(status=key, lane=lane)
 
     def _replies(
         self, written: Sequence[Written]
