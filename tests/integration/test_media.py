@@ -4,7 +4,6 @@ The Graph API is the fake one, over HTTP; tables and directories are real.
 """
 
 import asyncio
-import os
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +20,7 @@ from router.config import Destination, Line, Settings, Storage
 from router.destinations.media import MediaClient
 from router.destinations.media_policy import SCHEDULE_S
 from router.destinations.media_teller import MediaTeller
-from router.destinations.storage import ABANDONED_S, PARTS, Directory
+from router.destinations.storage import Directory
 from router.model import Door, Event
 from router.queues.base import Lease
 from router.stages.base import Runner
@@ -412,17 +411,3 @@ async def told(process: Fetcher, lease: Lease[Any]) -> None:
     process.queue.record(lease.item, attempt)
     lease.ack()
     await process.queue.flush()
-
-
-async def test_what_a_dead_process_left_behind_is_swept_and_what_is_new_is_not(
-    tmp_path: Path,
-) -> None:
-    parts = tmp_path / PARTS
-    parts.mkdir()
-    old, new = parts / "old.part", parts / "new.part"
-    for part in (old, new):
-        part.write_bytes(b"half")
-    past = new.stat().st_mtime - ABANDONED_S - 60
-    os.utime(old, (past, past))
-    await Directory(tmp_path).clean()
-    assert sorted(parts.iterdir()) == [new]
