@@ -155,11 +155,16 @@ class MediaClient:
         if not ours and (url.scheme != "https" or url.user or url.password):
             raise NotFetched(Outcome.REFUSED, "address not allowed")
         headers = {}
-        if ours or (url.host or "").endswith(METAS):
+        if ours or is_metas(url):
             headers["authorization"] = f"Bearer {self._token}"
         return await self._sessions[ours].get(
             url, headers=headers, allow_redirects=False
         )
+
+
+def is_metas(url: URL) -> bool:
+    """Return whether *url* is at a host of Meta's, and so may be asked with our token."""
+    return url.scheme == "https" and (url.host or "").endswith(METAS)
 
 
 async def _all(answer: aiohttp.ClientResponse) -> bytes:
