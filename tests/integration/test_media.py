@@ -28,6 +28,7 @@ from router.stages.desk import MEDIA, Desk
 from router.stages.notify import Notify
 from router.store.database import Database, Row
 from router.store.dead_letters import DeadLetters, Wanted, letters, tell_again
+from router.store.explain import explained
 from router.store.ledger import Ledger
 from router.store.media import MediaQueue
 from router.whatsapp.events import read
@@ -387,6 +388,21 @@ async def test_a_stop_gives_a_slow_file_back_as_it_was(bench: Bench) -> None:
     row = await bench.outbox()
     assert (row["state"], row["attempts"], row["lease"]) == ("pending", 0, None)
     assert bench.files() == []
+
+
+async def test_explain_shows_what_became_of_the_file(bench: Bench) -> None:
+    bench.media.behave("status", at="id", status=503)
+    await bench.hear(image())
+    async with bench.fetcher() as fetcher:
+        await fetcher.once()
+        await bench.due()
+        await fetcher.once()
+    life = await explained(bench.store, f"wamid.{IMAGE}")
+    assert life
+    (fetching,) = life["outbox"]
+    assert (fetching["destination"], fetching["state"]) == (MEDIA, "done")
+    assert [tried["error"] for tried in fetching["tries"]] == ["HTTP 503", None]
+    assert life["message"]["media_url"].startswith(STORAGE.url)
 
 
 async def test_two_processes_at_once_make_one_whole_file(bench: Bench) -> None:
