@@ -137,12 +137,8 @@ class Told:
 def _row(
     destination: Destination, event: Event, lane: str, body: bytes, about: str = ""
 ) -> OutboxRow:
-    key = _key(destination.name, event, about)
-    return OutboxRow(destination.name, key, lane, body)
-
-
-def _key(destination: str, event: Event, about: str = "") -> str:
-    return f"psi_{digest(f'{destination}|{about or event.kind}|{event.key}').hex()}"
+    name = f"{destination.name}|{about or event.kind}|{event.key}"
+    return OutboxRow(destination.name, f"psi_{digest(name).hex()}", lane, body)
 
 
 def _to_fetch(new: Written) -> Iterable[OutboxRow]:
@@ -150,7 +146,8 @@ def _to_fetch(new: Written) -> Iterable[OutboxRow]:
     media = new.content.media
     elsewhere = new.delivery.door is not Door.META and media and media.url
     if not elsewhere and (file := MediaFile.of(new.event, new.wamid, new.at)):
-        key = _key(MEDIA, new.event)
+        name = f"{MEDIA}|{new.event.kind}|{new.event.key}"
+        key = f"psi_{digest(name).hex()}"
         # A lane of its own: no file waits for another one of the same person.
         yield OutboxRow(MEDIA, key, key, file.to_bytes())
 
