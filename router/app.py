@@ -17,14 +17,18 @@ from router import __version__
 from router.config import Settings
 from router.destinations.client import WebhookClient
 from router.destinations.graph import GraphClient
+from router.destinations.media import MediaClient
+from router.destinations.media_file import NAME
+from router.destinations.storage import store_of
 from router.health import Health
 from router.ops.admin import Handler, admins_only
 from router.ops.conversations import conversation
 from router.ops.explain import message
 from router.ops.lag import LoopLag
+from router.ops.media import file
 from router.ops.metrics import metrics
 from router.ops.send import Sender
-from router.pipeline import Pipeline
+from router.pipeline import Files, Pipeline
 from router.stages.desk import BULK, WHATSAPP
 from router.stages.ingress import MAX_BODY, Ingress
 from router.store import dialect
@@ -54,6 +58,7 @@ SERVICE = web.AppKey("SERVICE", Service)
 DATABASE = web.AppKey("DATABASE", Database)
 CLIENT = web.AppKey("CLIENT", WebhookClient)
 GRAPH = web.AppKey("GRAPH", GraphClient)
+FILES = web.AppKey("FILES", Files)
 PIPELINE = web.AppKey("PIPELINE", Pipeline)
 INGRESS = web.AppKey("INGRESS", Ingress)
 
@@ -84,14 +89,32 @@ async def client_context(app: web.Application) -> AsyncIterator[None]:
                     allow_private=settings.allow_private,
                 )
             )
+            await _open_files(app, stack)
         yield
+
+
+async def _open_files(app: web.Application, stack: contextlib.AsyncExitStack) -> None:
+    settings = app[SERVICE].settings
+    if settings.storage is None or settings.graph_token is None:
+        return
+    client = MediaClient(
+        settings.graph_url, settings.graph_token, allow_private=settings.allow_private
+    )
+    store = store_of(settings.storage)
+    await store.clean()
+    app[FILES] = Files(await stack.enter_async_context(client), store)
 
 
 async def pipeline_context(app: web.Application) -> AsyncIterator[None]:
     """Run the workers until the last handler has returned, then drain."""
     service, settings = app[SERVICE], app[SERVICE].settings
     pipeline = Pipeline(
-        settings, app[DATABASE], app[CLIENT], service.health, app.get(GRAPH)
+        settings,
+        app[DATABASE],
+        app[CLIENT],
+        service.health,
+        app.get(GRAPH),
+        files=app.get(FILES),
     )
     pulse = Pulse(app[DATABASE], settings.database_url, service.health)
     upkeep = Upkeep(app[DATABASE], retention_days=settings.retention_days)
@@ -171,6 +194,12 @@ async def send_post(request: web.Request) -> web.StreamResponse:
     return await sender.handle(request)
 
 
+async def media_get(request: web.Request) -> web.StreamResponse:
+    """Answer with a file that came with a message."""
+    app = request.app
+    return await file(request, app[SERVICE].settings, app.get(FILES))
+
+
 async def chat(request: web.Request) -> web.StreamResponse:
     """Answer as the page of `psi-router dev`; a service has none."""
     answer = request.app[SERVICE].chat
@@ -195,5 +224,6 @@ def make_app(settings: Settings, *, commit: str = "unknown") -> web.Application:
     app.router.add_post("/api/messages/send", send_post)
     # An id may hold slashes.
     app.router.add_get("/api/messages/{wamid:.+}", guarded(message_get))
+    app.router.add_get(f"/media/{{name:{NAME}}}", media_get)
     app.router.add_route("*", r"/chat{rest:(/[a-z.]+)?}", chat)
     return app

@@ -169,3 +169,17 @@ class Sending(Attempt):
 
     wamid: str = ""
     title: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetching(Attempt):
+    """An attempt to fetch a message's file: what its row says from now on, if it worked.
+
+    `away`: what failed would have failed for any other file too.
+    """
+
+    wamid: str = ""
+    url: str = ""
+    mime_type: str = ""
+    filename: str = ""
+    away: bool = False

@@ -13,23 +13,27 @@ not answered 200, so whoever sent it sends it again.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 from router import telemetry
-from router.config import Destination, Settings
+from router.config import Destination, Settings, Storage
 from router.destinations.circuit import BREAKER, Circuit, State
 from router.destinations.governor import Governor
 from router.destinations.graph import GraphClient, GraphTeller
+from router.destinations.media import MediaClient
+from router.destinations.media_policy import SCHEDULE_S as MEDIA_SCHEDULE_S
+from router.destinations.media_teller import MediaTeller
+from router.destinations.storage import FileStore
 from router.errors import Transient
 from router.health import Health
 from router.model import Delivery, Received
 from router.queues.base import Source
 from router.queues.memory import MemoryQueue, WhenFull
 from router.stages.base import Graveyard, Runner
-from router.stages.desk import BULK, WHATSAPP, Desk
+from router.stages.desk import BULK, MEDIA, WHATSAPP, Desk
 from router.stages.normalize import Normalize
 from router.stages.notify import Notify, Teller
 from router.stages.persist import Persist
@@ -39,6 +43,7 @@ from router.store.backlog import Backlog
 from router.store.database import Database
 from router.store.dead_letters import DeadLetters
 from router.store.ledger import Ledger
+from router.store.media import MediaQueue
 from router.store.outbox import OutboxQueue
 from router.store.replies import ReplyQueue
 from router.supervisor import Supervisor
@@ -48,7 +53,17 @@ EVENTS_BYTES = 4 * 1024 * 1024  # of bodies; as rows on their way they take ten 
 BUSY = 24  # events on their way into the database: more only when it is behind
 READERS = 4  # of one destination: rows that hang hold up the batch of one of them
 REPLY_SCHEDULE_S = (1, 5, 30, 120, 600)  # an answer is worth little after an hour
+FILE_S = 60.0  # of one attempt: 100 MB, come and gone at 27 Mbit/s
+FILES = 4  # fetched at the same time
 LEAST_S = 0.5  # for the drain, when the requests in flight took all the time
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Who fetches the files of messages, and who keeps them."""
+
+    client: MediaClient
+    store: FileStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +78,20 @@ class Link:
 class Pipeline:
     """Everything between the inbox and the destinations."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- one for each way out
         self,
         settings: Settings,
         database: Database,
         teller: Teller,
         health: Health,
         graph: GraphClient | None = None,
+        *,
+        files: Files | None = None,
     ) -> None:
-        """Lay the queues and stages out; nothing runs yet. Replies go out by *graph*."""
+        """Lay the queues and stages out; nothing runs yet.
+
+        Replies go out by *graph*; the files of messages come in by *files*.
+        """
         self._settings, self._health = settings, health
         self.supervisor = Supervisor(health)
         bury: Graveyard = DeadLetters(database).bury
@@ -113,6 +133,8 @@ class Pipeline:
             stages += [
                 self._replies(name, database, graph, pace) for name in (WHATSAPP, BULK)
             ]
+        if files is not None and settings.storage is not None:
+            stages.append(self._media(settings.storage, database, files, busy))
         self._back = tuple(
             Link(name, outbox, Runner(notify, outbox, None, bury))
             for outbox, notify in zip(self.outboxes, stages, strict=True)
@@ -136,6 +158,32 @@ class Pipeline:
         self.outboxes.append(outbox)
         teller = GraphTeller(graph, pace, about_to_send=outbox.about_to_send)
         return Notify(whatsapp, teller, outbox, circuit)
+
+    def _media(
+        self,
+        storage: Storage,
+        database: Database,
+        files: Files,
+        busy: Callable[[], bool],
+    ) -> Notify:
+        media = Destination(
+            name=MEDIA,
+            url=self._settings.graph_url,
+            timeout_s=FILE_S,
+            retry_schedule_s=MEDIA_SCHEDULE_S,
+            concurrency=FILES,
+        )
+        circuit = self._circuit(media)
+        outbox = MediaQueue(database, media, busy, circuit)
+        self.outboxes.append(outbox)
+        teller = MediaTeller(
+            files.client,
+            files.store,
+            url=storage.url,
+            most=storage.max_bytes,
+            stop=outbox.closing,
+        )
+        return Notify(media, teller, outbox, circuit)
 
     def _circuit(self, destination: Destination) -> Circuit:
         gauge = BREAKER.labels(destination.name)

@@ -22,7 +22,7 @@ from tests import box as boxes
 from tests.box import Box
 from tests.chat_page import chromium_program
 from tests.faultproxy import FaultProxy
-from tests.servers import Postgres, Redis, redis_program, through_proxy
+from tests.servers import S3, Postgres, Redis, redis_program, through_proxy
 
 SETTINGS = ("PSI_", "WHATSAPP_", "N8N_", "CLOUD_API_")
 SETTINGS_WHOLE = {"DATABASE_URL", "WEBHOOK_SHARED_SECRET", "HOST", "PORT"}
@@ -31,6 +31,7 @@ SETTINGS_WHOLE = {"DATABASE_URL", "WEBHOOK_SHARED_SECRET", "HOST", "PORT"}
 SERVER_FIXTURES = {
     "postgres_binaries",
     "redis_server",
+    "s3",
     "nginx",
     "chromium",
     "box",
@@ -147,6 +148,16 @@ async def redis_url(redis_server: Redis) -> str:
     """The URL of an empty Redis."""
     await redis_server.execute("FLUSHALL")
     return redis_server.url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def s3() -> AsyncIterator[S3]:
+    """One server for all tests, with the bucket `files`."""
+    server = S3()
+    await server.start()
+    await server.bucket("files")
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,14 @@ import itertools
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import urlsplit
 
+import aiohttp
 import asyncpg
 
 from router.store.embedded import EmbeddedPostgres
@@ -143,3 +146,57 @@ class Redis:
             return await self.execute("PING") == "+PONG"
         except OSError:
             return False
+
+
+class S3:
+    """A server that speaks S3 (moto's); it keeps its buckets in memory."""
+
+    KEYS: ClassVar = {
+        "AWS_ACCESS_KEY_ID": "AKIATESTS",
+        "AWS_SECRET_ACCESS_KEY": "not-for-a-log",
+    }
+
+    def __init__(self) -> None:
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            self.port = int(probe.getsockname()[1])
+        self.url = f"http://{HOST}:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        """Start it, without a bucket."""
+        command = [
+            sys.executable,
+            "-m",
+            "moto.server",
+            "-H",
+            HOST,
+            "-p",
+            str(self.port),
+        ]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        await until(self._answers, within_s=60)
+
+    async def bucket(self, name: str) -> None:
+        """Make a bucket."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.put(f"{self.url}/{name}") as answer,
+        ):
+            answer.raise_for_status()
+
+    def stop(self) -> None:
+        """End it, with all that it keeps."""
+        if self._process:
+            self._process.terminate()
+            self._process.wait()
+
+    async def _answers(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection(HOST, self.port)
+        except OSError:
+            return False
+        writer.close()
+        return True

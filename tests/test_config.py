@@ -1,9 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from router.cli.environment import dot_env
-from router.config import Settings
+from router.config import Settings, Storage
 from router.errors import ConfigError
 
 ENOUGH = {
@@ -120,3 +121,47 @@ def test_a_broken_dot_env_line_is_named(tmp_path: Path) -> None:
     path.write_text("A=1\nnonsense\n")
     with pytest.raises(ConfigError, match="line 2"):
         dot_env(path)
+
+
+def test_files_go_to_a_directory_unless_it_is_said_otherwise() -> None:
+    assert load().storage == Storage(directory="media", url="/media/")
+    assert load(PSI_MEDIA="off").storage is None
+    own = load(
+        PSI_MEDIA="/srv/files",
+        PSI_MEDIA_URL="https://f.example/x",
+        PSI_MEDIA_MAX_MB="3",
+    ).storage
+    assert own == Storage(
+        directory="/srv/files", url="https://f.example/x/", max_bytes=3 * 2**20
+    )
+
+
+def test_a_bucket_needs_its_keys_and_shows_none() -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "hush"}
+    endpoint = "https://project.example/storage/v1/s3"
+    settings = load(PSI_MEDIA="s3://files/a/b/", AWS_ENDPOINT_URL=endpoint, **keys)
+    storage = settings.storage
+    assert storage
+    assert (storage.bucket, storage.prefix) == ("files", "a/b")
+    assert (storage.endpoint, storage.region) == (endpoint, "us-east-1")
+    assert "AKIA" not in repr(settings)
+    assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("env", "problem"),
+    [
+        ({"PSI_MEDIA": "s3://files"}, "AWS_ACCESS_KEY_ID is not set"),
+        ({"PSI_MEDIA": "s3:///prefix"}, "PSI_MEDIA names no bucket"),
+        ({"PSI_MEDIA": "s3://b", "AWS_ENDPOINT_URL": "x"}, "AWS_ENDPOINT_URL is no"),
+        (
+            {"PSI_MEDIA": "s3://b", "AWS_ENDPOINT_URL": "https://a:hush@x.test"},
+            "AWS_ENDPOINT_URL holds a user's name",
+        ),
+        ({"PSI_MEDIA_MAX_MB": "0"}, "PSI_MEDIA_MAX_MB is '0'"),
+    ],
+)
+def test_where_files_go_has_to_be_a_place(env: dict[str, str], problem: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(problem)) as said:
+        load(**env)
+    assert "hush" not in str(said.value)

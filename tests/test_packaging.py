@@ -17,8 +17,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 LOCKS = {
     "runtime.txt": (),
-    "embedded.txt": ("embedded", "build"),
-    "dev.txt": ("embedded", "redis", "tui", "bench", "build", "dev"),
+    "embedded.txt": ("embedded", "s3", "build"),
+    "dev.txt": ("embedded", "redis", "s3", "tui", "bench", "build", "dev"),
 }
 LOCKED = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>\S+?)(?: ;.*)? \\$", re.MULTILINE)
 # An address, or a pip option that names one.
@@ -110,7 +110,7 @@ def imports(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("router", ("redis", "tui")),
+        ("router", ("redis", "s3", "tui")),
         ("tests", LOCKS["dev.txt"]),
         ("bench", LOCKS["dev.txt"]),
     ],

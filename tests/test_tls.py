@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from router.cli.fake_graph import FakeGraph, fake_graph
 from router.config import Destination
 from router.destinations.client import WebhookClient
+from router.destinations.media import MediaClient
+from router.destinations.storage import Directory
 from router.model import Attempt, Notification
 
 HOST = "127.0.0.1"
@@ -146,6 +149,25 @@ async def test_a_right_certificate_of_a_trusted_authority_is_taken(
         attempt = await tell(server)
         assert (attempt.status, attempt.error) == (200, None)
         assert (await tell(server, "localhost")).status == 200
+
+
+async def test_a_redirect_to_another_host_is_followed_without_the_token(
+    serve: Serve, trusted: Authority, tmp_path: Path
+) -> None:
+    async with (
+        serve(trusted.issue("elsewhere", "DNS:localhost")) as server,
+        fake_graph(FakeGraph(token="hush")) as graph,
+        MediaClient(graph.url, "hush", allow_private=("127.0.0.0/8", "::1")) as client,
+        Directory(tmp_path).incoming("2026/11/x.jpg", "image/jpeg") as incoming,
+    ):
+        where = f"https://localhost:{server.port}/x"
+        graph.media.behave("redirect", location=where)
+        await client.fetch(await client.find("1"), incoming, most=10)
+        (heard,) = server.received
+    assert incoming.size == 2
+    assert b"GET /x " in heard
+    assert b"hush" not in heard
+    assert graph.media.bearers == ["Bearer hush"]
 
 
 async def refused(server: Server, attempt: Attempt) -> bool:

@@ -139,6 +139,7 @@ def demo_environment(
         "CLOUD_API_BASE_URL": world.graph.url,
         "CLOUD_API_TOKEN": world.graph.token,
         "CLOUD_API_PHONE_NUMBER_ID": PHONE_NUMBER_ID,
+        "PSI_MEDIA": f"{data.resolve()}-media",
         **{
             f"N8N_WEBHOOK_{verb}_ROUTER_{area}": f"{world.crm.url}/{verb}_{area}".lower()
             for verb, areas in (("INGESTA", ENTRANCES), ("ENVIOS", AREAS))

@@ -5,6 +5,7 @@ Nothing is changed and nothing is sent. No line holds a secret or a URL.
 
 import argparse
 import asyncio
+import os
 import resource
 import shutil
 import socket
@@ -71,10 +72,29 @@ def _here(settings: Settings) -> Iterator[Finding]:
         yield Finding("ok", "WhatsApp", "there is a token")
     else:
         yield Finding("warn", "WhatsApp", "no CLOUD_API_TOKEN: replies are not sent")
+    yield _media(settings)
     yield Finding("ok", "queue", f"{settings.queue}, {settings.queue_size} items each")
     yield files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     if folder := _folder(settings.database_url):
         yield from _disk(folder)
+
+
+def _media(settings: Settings) -> Finding:
+    storage = settings.storage
+    if storage is None:
+        return Finding("warn", "media", "off: files of messages are not fetched")
+    if storage.bucket:
+        return Finding("ok", "media", "files go to a bucket")
+    return media_folder(Path(storage.directory).absolute())
+
+
+def media_folder(folder: Path) -> Finding:
+    """Judge where files are kept: it, or what it would be made in, has to let us write."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        free = shutil.disk_usage(there).free // 2**20
+        return Finding("ok", "media", f"files go to a directory, {free} MiB free")
+    return Finding("fail", "media", "the directory of PSI_MEDIA cannot be written to")
 
 
 def _menu(line: Line) -> Iterator[Finding]:

@@ -6,7 +6,7 @@
         graph.behave("hang")                   # the next message gets no answer
 
 From outside, the same by HTTP: `POST /fake/behave` with the arguments of `behave` as JSON,
-`GET /fake/messages`. With a `webhook_url` and an `app_secret` it posts the signed statuses of
+`GET /fake/messages`. Files are `graph.media` (`router.cli.fake_media`). With a `webhook_url` and an `app_secret` it posts the signed statuses of
 what it took back to a router.
 """
 
@@ -24,6 +24,7 @@ import aiohttp
 from aiohttp import web
 
 from router.cli import fake_rules as rules
+from router.cli.fake_media import FakeMedia
 from router.cli.standin import local_server
 from router.whatsapp.signature import sign
 
@@ -71,6 +72,7 @@ class FakeGraph:
     app_secret: str = field(default="", repr=False)
     statuses: tuple[str, ...] = ("sent", "delivered", "read")
 
+    media: FakeMedia = field(init=False)
     url: str = ""  # with the version: what CLOUD_API_BASE_URL holds
     messages: deque[rules.Message] = field(default_factory=lambda: deque(maxlen=KEPT))
     read_marks: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT))
@@ -81,6 +83,10 @@ class FakeGraph:
     _came: asyncio.Condition = field(default_factory=asyncio.Condition)
     _session: aiohttp.ClientSession | None = None
     _posting: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Have files, by the same token and clock."""
+        self.media = FakeMedia(token=self.token, clock=self.clock)
 
     def behave(self, kind: str, **how: Any) -> None:
         """Misbehave with the next message, or the next *times*; see `Behaviour`."""
@@ -105,6 +111,7 @@ class FakeGraph:
         app.router.add_post("/{version}/{phone_number_id}/messages", self._message)
         app.router.add_post("/fake/behave", self._behave)
         app.router.add_get("/fake/messages", self._messages)
+        self.media.add_routes(app)
         app.cleanup_ctx.append(self._running)
         return app
 
@@ -296,6 +303,7 @@ class FakeGraph:
     def end(self) -> None:
         """Let go of every request that hangs."""
         self._ended.set()
+        self.media.end()
 
 
 def _cut(

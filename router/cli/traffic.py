@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from router.cli.fake_files import KINDS, file_of, media_id
+
 WABA_ID = "200000000000001"
 PHONE_NUMBER_ID = "100000000000001"
 OUR_NUMBER = "5491100000000"
@@ -219,10 +221,11 @@ class _Source:
                 return self._file(kind)
 
     def _file(self, kind: str) -> Json:
-        number = str(self._random.randrange(10**14, 10**15))
+        number = media_id(kind, self._random.randrange(10**14, 10**15))
+        there = file_of(number)
         file: Json = {
-            "mime_type": MIME_TYPES[kind],
-            "sha256": base64.b64encode(self._random.randbytes(32)).decode(),
+            "mime_type": KINDS[kind],
+            "sha256": there.sha256_base64 if there else "",
             "id": number,
             "url": "https://lookaside.example/whatsapp_business/attachments/?mid="
             + number,
@@ -252,15 +255,6 @@ class _Source:
                 "category": "service",
             },
         }
-
-
-MIME_TYPES = {
-    "image": "image/jpeg",
-    "audio": "audio/ogg; codecs=opus",
-    "document": "application/pdf",
-    "sticker": "image/webp",
-    "video": "video/mp4",
-}
 
 
 def _change(**members: Any) -> Json:

@@ -15,7 +15,8 @@ from router.config.environment import (
     database_url_problem,
     from_environment,
 )
-from router.config.parts import RETRY_SCHEDULE_S, Bot, Destination, Line
+from router.config.media import storage
+from router.config.parts import RETRY_SCHEDULE_S, Bot, Destination, Line, Storage
 from router.config.structure import AREAS, ENTRANCES, from_file
 from router.config.values import LONGEST_ATTEMPT_S, Reader
 from router.errors import ConfigError
@@ -29,6 +30,7 @@ __all__ = [
     "Destination",
     "Line",
     "Settings",
+    "Storage",
     "database_url_problem",
 ]
 
@@ -45,6 +47,7 @@ class Settings:
     port: int = 3002
     graph_url: str = GRAPH_API_URL
     graph_token: str | None = field(default=None, repr=False)
+    storage: Storage | None = None  # of the files that come with messages
     lines: tuple[Line, ...] = (Line(name="wsp4"),)
     bot: Bot = field(default_factory=Bot)
     dialect: str = "plan"  # the words of the database: router/store/dialects
@@ -68,7 +71,9 @@ class Settings:
     def load(cls, env: Mapping[str, str]) -> Self:
         """Build from *env* and its PSI_CONFIG, or raise one `ConfigError` with all."""
         reader = Reader(env)
-        settings = cls(**from_environment(reader), **from_file(reader))
+        settings = cls(
+            **from_environment(reader), storage=storage(reader), **from_file(reader)
+        )
         _check_not_ourselves(settings, reader.problems)
         if reader.problems:
             raise ConfigError("\n".join(reader.problems))

@@ -60,3 +60,21 @@ class Destination:
     retry_schedule_s: tuple[float, ...] = RETRY_SCHEDULE_S
     concurrency: int = 8  # at most; how many it really takes is found out
     coalesce_statuses_s: float = 0.0  # within which a later status replaces an earlier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """Where the files of messages are kept: in a directory, or in a bucket where one is named.
+
+    `url` stands before a file's key in mensajes.media_url.
+    """
+
+    directory: str = "media"
+    bucket: str = ""
+    prefix: str = ""
+    endpoint: str | None = None  # None: Amazon's own
+    region: str = "us-east-1"
+    access_key: str = field(default="", repr=False)
+    secret_key: str = field(default="", repr=False)
+    url: str = "/media/"
+    max_bytes: int = 100 * 2**20  # of one file: the most that WhatsApp lets people send

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from router.model import Attempt
+from router.model import Attempt, Fetching
 from router.retry import Jitter
 
 GONE = 410
@@ -78,8 +78,11 @@ def decide(
 def blames_destination(attempt: Attempt) -> bool:
     """Return whether *attempt* failed for a reason that any other body would meet too.
 
-    A destination is one URL, so a redirect, a 401 or a 404 is its own as much as a 503.
+    A destination is one URL, so a redirect, a 401 or a 404 is its own as much as a 503. Files
+    have a URL each: whoever fetched one says.
     """
+    if isinstance(attempt, Fetching):
+        return attempt.away
     status = attempt.status
     if status is None:
         return True

@@ -6,7 +6,6 @@ predecessor and its CRM used.
 """
 
 import asyncio
-import hmac
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ from aiohttp import web
 
 from router.config import Settings
 from router.errors import Malformed, Poison, Refused, Transient
-from router.ops.admin import bears
 from router.ops.answers import problem
+from router.ops.doors import refused
 from router.stages.desk import BULK, WHATSAPP
 from router.store import dialect
 from router.store.database import Database
@@ -32,7 +31,6 @@ from router.whatsapp.members import Object, first_text, list_of, object_of
 from router.whatsapp.placeholders import PLACEHOLDERS
 from router.whatsapp.reading import read_json
 
-SECRET = "X-Webhook-Secret"  # noqa: S105 -- the name of a header
 IDEMPOTENCY_KEY = "Idempotency-Key"
 LONGEST_KEY = 255
 BODY_S = 10.0  # for the whole body
@@ -131,8 +129,8 @@ class Sender:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer 202 with the row of `mensajes`, or why not."""
-        if (refused := self._door(request)) is not None:
-            return refused
+        if (answer := refused(request, self._settings)) is not None:
+            return answer
         try:
             message = await self._taken(request)
         except NotSent as exc:
@@ -144,21 +142,6 @@ class Sender:
         except Transient:
             return problem(503, "unavailable", "the database is away")
         return web.json_response({"id": str(message), "state": PENDING}, status=202)
-
-    def _door(self, request: web.Request) -> web.Response | None:
-        token, secret = self._settings.admin_token, self._settings.shared_secret
-        if token is None and secret is None:
-            raise web.HTTPNotFound
-        known = token is not None and bears(request, token)
-        given = request.headers.getall(SECRET, ())
-        if secret is not None and len(given) == 1:
-            said = given[0].encode("utf-8", "surrogateescape")
-            known |= hmac.compare_digest(said, secret)
-        if known:
-            return None
-        response = problem(401, "unauthorized", f"a Bearer token or {SECRET} is needed")
-        response.headers["WWW-Authenticate"] = 'Bearer realm="psi-router"'
-        return response
 
     async def _taken(self, request: web.Request) -> UUID:
         value = await _json(request)

@@ -13,7 +13,8 @@ from router.conversation.owner import Owner, owner_of
 from router.conversation.priority import priority_of
 from router.conversation.state import Conversation as State
 from router.destinations import payloads
-from router.model import Event
+from router.destinations.media_file import MediaFile
+from router.model import Door, Event
 from router.store.aliases import short
 from router.store.batch import Said, Written
 from router.store.keys import digest
@@ -30,6 +31,7 @@ NAMES = {
 }
 WHATSAPP = "whatsapp"  # the destination of replies
 BULK = "whatsapp_bulk"  # of templates, which no reply shall wait behind
+MEDIA = "media"  # the destination of files that are to be fetched
 MOST_WARNINGS = 100  # numbers to warn of, each once
 
 
@@ -140,6 +142,17 @@ def _row(
     return OutboxRow(destination.name, f"psi_{digest(name).hex()}", lane, body)
 
 
+def _to_fetch(new: Written) -> Iterable[OutboxRow]:
+    # What n8n and the CRM have an address of, they have put there themselves.
+    media = new.content.media
+    elsewhere = new.delivery.door is not Door.META and media and media.url
+    if not elsewhere and (file := MediaFile.of(new.event, new.wamid, new.at)):
+        name = f"{MEDIA}|{new.event.kind}|{new.event.key}"
+        key = f"psi_{digest(name).hex()}"
+        # A lane of its own: no file waits for another one of the same person.
+        yield OutboxRow(MEDIA, key, key, file.to_bytes())
+
+
 class Desk:
     """The bot at its lines, and who is told of what."""
 
@@ -148,6 +161,7 @@ class Desk:
         self.lines = Lines(settings.lines)
         self._told = Told(settings.destinations, self.lines)
         self._can_send = settings.graph_token is not None
+        self._fetches = self._can_send and settings.storage is not None
         self._stale_s = settings.stale_s
         self._menus = {line.name: _menu(line) for line in settings.lines}
         self._policies = {
@@ -175,8 +189,11 @@ class Desk:
         return decide(before, event, menu, now, policy)
 
     def tell(self, new: Written) -> Iterable[OutboxRow]:
-        """Return what a new message owes to whom."""
-        return self._told.of_message(new)
+        """Return what a new message owes to whom, and the order to fetch its file."""
+        told = self._told.of_message(new)
+        if new.content.media is None or not self._fetches:
+            return told
+        return (*told, *_to_fetch(new))
 
     def tell_status(self, event: Event) -> Iterable[OutboxRow]:
         """Return what a status owes to whom."""

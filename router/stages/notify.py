@@ -29,6 +29,8 @@ from router.destinations.graph_policy import (
     decide_graph,
 )
 from router.destinations.graph_policy import Outcome as Sending
+from router.destinations.media_policy import MediaAttempt, decide_media
+from router.destinations.media_policy import Outcome as Coming
 from router.destinations.policy import (
     Dead,
     Done,
@@ -45,7 +47,6 @@ BEGIN_S = 20.0  # in which the attempts of a batch must begin and end
 LEAST_BEGIN_S = 1.0  # in which some may begin however long one takes
 NOT_TRIED = Again(0.0, "not tried")
 TOLD: Emit[Any] = Emit()
-UNTRIED = Sending.NOT_TRIED
 STATUS = b'{"type":"message.status"'  # how payloads.status begins
 
 
@@ -203,7 +204,7 @@ class Notify:
         decision = self._decide(notification, attempt, early=early)
         self._outcomes[type(decision)].inc()
         later = isinstance(decision, Later)
-        if not isinstance(attempt, GraphAttempt) or attempt.outcome is not UNTRIED:
+        if _was_made(attempt):
             self._lender.record(notification, attempt, counts=not later)
         # That it wants fewer says nothing of its health.
         if not later and self._circuit.heard(attempt):
@@ -218,6 +219,8 @@ class Notify:
             return decide_graph(attempt, made, schedule, random.random)
         if early and blames_destination(attempt):
             return Retry(0.0, outcome(attempt))
+        if isinstance(attempt, MediaAttempt):
+            return decide_media(attempt, made, schedule, random.random)
         return decide(attempt, made, schedule, random.random)
 
     def _ended(
@@ -235,6 +238,17 @@ class Notify:
                 return TOLD
             case Dead(reason):
                 return Bury(reason)  # a loan that ends when the letter is written
+
+
+def _was_made(attempt: Attempt) -> bool:
+    match attempt:
+        case (
+            GraphAttempt(outcome=Sending.NOT_TRIED)
+            | MediaAttempt(outcome=Coming.STOPPED)
+        ):
+            return False
+        case _:
+            return True
 
 
 def _without_the_overtaken(

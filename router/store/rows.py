@@ -28,6 +28,7 @@ NEW = "nueva"
 CALLBACK = "biz_opaque_callback_data"
 REPLY_KEY = "psi_"  # before the id of a reply's row in mensajes: its outbox key
 ROUTER = "Router PSI"  # mensajes.remitente_nombre of a reply
+TEMPORARY = "/whatsapp_business/attachments/"  # in an address of WhatsApp's
 PREVIEW = 500  # characters of conversaciones.ultimo_mensaje
 
 Rows = list[tuple[object, ...]]
@@ -248,7 +249,7 @@ def _message(
         state,
         _text(error),
         _metadata(event, batch.number_of(new.delivery)),
-        _text(media.url) if media else None,
+        _address(media.url) if media and media.url else None,
         quotable.get(quoted) if quoted else None,
         tail(quoted) if quoted else None,
     )
@@ -327,6 +328,11 @@ def _notices(batch: Batch) -> Rows:
         )
         for key, (event, delivery) in sorted(batch.notices.items())
     ]
+
+
+def _address(url: str) -> str | None:
+    # WhatsApp's own ends in five minutes, and opens with its token only.
+    return None if TEMPORARY in url else text(url)
 
 
 def _text(value: str | None) -> str | None:

@@ -59,6 +59,22 @@ async def test_a_database_of_our_own_making_is_sound(
     assert "ok    migrations: up to date" in lines
     assert "ok    pooler: none, a direct connection" in lines
     assert "warn  WhatsApp: no CLOUD_API_TOKEN: replies are not sent" in lines
+    assert any(
+        line.startswith("ok    media: files go to a directory") for line in lines
+    )
+
+
+async def test_a_place_for_files_that_cannot_be_written_to_is_a_fault(
+    at: str,
+    settings: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    settings.setenv("PSI_MEDIA", str(tmp_path / "file" / "media"))
+    status, lines = await examined(capsys)
+    assert status == 1
+    assert "fail  media: the directory of PSI_MEDIA cannot be written to" in lines
 
 
 @pytest.mark.parametrize(

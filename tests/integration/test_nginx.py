@@ -196,7 +196,8 @@ async def test_what_the_router_would_refuse_is_refused_before_it(
 
 
 @pytest.mark.parametrize(
-    "path", ["/ops", "/ops/feed", "/metrics", "/api/messages/send"]
+    "path",
+    ["/ops", "/ops/feed", "/metrics", "/api/messages/send", "/media/2026/11/a.jpg"],
 )
 async def test_the_inside_is_closed_to_the_world(echoing: Nginx, path: str) -> None:
     assert (await echoing.ask(f"GET {path}")).status == 200
