@@ -22,6 +22,7 @@ from tests import box as boxes
 from tests.box import Box
 from tests.chat_page import chromium_program
 from tests.faultproxy import FaultProxy
+from tests.pgbouncer import Pgbouncer
 from tests.servers import S3, Postgres, Redis, redis_program, through_proxy
 
 SETTINGS = ("PSI_", "WHATSAPP_", "N8N_", "CLOUD_API_")
@@ -33,6 +34,7 @@ SERVER_FIXTURES = {
     "redis_server",
     "s3",
     "nginx",
+    "pgbouncer_program",
     "chromium",
     "box",
     "staged",
@@ -52,10 +54,18 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Mark what needs a server, and leave to root what only root can do."""
+    """Mark what needs a server, and leave to root what only root can do.
+
+    Of a test with many parameters one goes through the pooler.
+    """
     for item in items:
         if SERVER_FIXTURES & fixtures_of(item):
             item.add_marker("server")
+    again = [item for item in items if is_pooled(item)]
+    firsts = {id(function_of(item)): item for item in reversed(again)}
+    rest = {item for item in again if firsts[id(function_of(item))] is not item}
+    config.hook.pytest_deselected(items=list(rest))
+    items[:] = [item for item in items if item not in rest]
     if os.geteuid() != 0:
         for_root = [item for item in items if ROOT_FIXTURES & fixtures_of(item)]
         config.hook.pytest_deselected(items=for_root)
@@ -65,6 +75,17 @@ def pytest_collection_modifyitems(
 def fixtures_of(item: pytest.Item) -> set[str]:
     """Return the names of all fixtures that *item* uses, directly or not."""
     return set(getattr(item, "fixturenames", ()))
+
+
+def is_pooled(item: pytest.Item) -> bool:
+    """Return whether *item* runs through a pooler, what it also does without one."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return bool(parameters.get("road"))
+
+
+def function_of(item: pytest.Item) -> object:
+    """Return what all parameters of a test share."""
+    return getattr(item, "function", item)
 
 
 @pytest.fixture(scope="session")
@@ -101,10 +122,66 @@ async def database(postgres: Postgres, migrated: str) -> AsyncIterator[str]:
         yield postgres.dsn(name)
 
 
+@pytest.fixture(scope="session")
+def pgbouncer_program() -> str:
+    """Where pgbouncer is."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        pytest.skip("needs pgbouncer: apt-get install pgbouncer")
+    return program
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def lending_pooler(
+    pgbouncer_program: str,
+    postgres: Postgres,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Pgbouncer]:
+    """A pooler in transaction mode."""
+    directory = tmp_path_factory.mktemp("pgbouncer")
+    pooler = Pgbouncer(pgbouncer_program, directory, postgres)
+    await pooler.start(mode="transaction")
+    yield pooler
+    pooler.stop()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def keeping_pooler(
+    pgbouncer_program: str,
+    postgres: Postgres,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Pgbouncer]:
+    """A pooler in session mode."""
+    directory = tmp_path_factory.mktemp("pgbouncer")
+    pooler = Pgbouncer(pgbouncer_program, directory, postgres)
+    await pooler.start(mode="session")
+    yield pooler
+    pooler.stop()
+
+
 @pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    """An open pool on that database."""
-    store = Database(database)
+def pgbouncer(
+    pgbouncer_program: str, postgres: Postgres, tmp_path: Path
+) -> Iterator[Pgbouncer]:
+    """A pooler that the test starts, as it needs it."""
+    pooler = Pgbouncer(pgbouncer_program, tmp_path, postgres)
+    yield pooler
+    pooler.stop()
+
+
+@pytest.fixture(params=["", "pooled"])
+def road(request: pytest.FixtureRequest, database: str) -> str:
+    """The DSN of that database: as it is, and through a pooler in transaction mode."""
+    if not request.param:
+        return database
+    pooler: Pgbouncer = request.getfixturevalue("lending_pooler")
+    return pooler.through(database)
+
+
+@pytest.fixture
+async def store(road: str) -> AsyncIterator[Database]:
+    """An open pool on that database: whoever uses it runs on both roads."""
+    store = Database(road)
     await store.open()
     yield store
     await store.close()

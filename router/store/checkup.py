@@ -17,8 +17,8 @@ import asyncpg
 
 from router.errors import ConfigError, Unavailable
 from router.store import dialect
-from router.store.database import CONNECT_S, is_pooled
 from router.store.migrate import behind, migrations
+from router.store.pooler import CONNECT_S, NAME, Mode, mode_of
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -188,8 +188,9 @@ async def look(dsn: str, profile: dialect.Dialect) -> list[Finding]:
     Raises Unavailable when it is away or breaks off.
     """
     async with _connected(dsn) as connection:
-        found = [_version(connection), await _skew(connection)]
-        found.append(await _pooler(dsn, connection))
+        async with connection.transaction(readonly=True):
+            found = [_version(connection), await _skew(connection)]
+        found.append(await _pooler(dsn))
         try:
             missing, line = await _migrations(dsn)
         except asyncpg.InsufficientPrivilegeError:
@@ -197,8 +198,8 @@ async def look(dsn: str, profile: dialect.Dialect) -> list[Finding]:
         found.append(line)
         async with connection.transaction(readonly=True):
             found += await _schema(connection, profile, missing=missing)
-        if found_tables := await _present(connection):
-            found += await _duplicates(connection, profile, found_tables)
+            there = await _present(connection)
+        found += await _duplicates(connection, profile, there)
     return found
 
 
@@ -211,6 +212,7 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
             timeout=CONNECT_S,
             command_timeout=QUERY_TIMEOUT_S,
             statement_cache_size=0,
+            server_settings={"application_name": f"{NAME} doctor"},
         )
         yield connection
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
@@ -244,18 +246,12 @@ def skew(seconds: float) -> Finding:
     return Finding(level, "clock", f"{size:.1f} s apart from the database's")
 
 
-async def _pooler(dsn: str, connection: asyncpg.Connection) -> Finding:
-    # A pooler makes up the process id that it greets with.
-    mine = await connection.fetchval("select pg_backend_pid()")
-    if connection.get_server_pid() == mine:
-        return Finding("ok", "pooler", "none, a direct connection")
-    async with _connected(dsn) as other:
-        shared = await other.fetchval("select pg_backend_pid()") == mine
-    if not shared and not is_pooled(dsn):
-        return Finding("ok", "pooler", "one that keeps the session")
-    if is_pooled(dsn):
-        return Finding("ok", "pooler", "transaction mode, as the port says")
-    return Finding("fail", "pooler", "transaction mode, which only port 6543 announces")
+async def _pooler(dsn: str) -> Finding:
+    mode = await mode_of(dsn)
+    words = mode.value
+    if mode is Mode.TRANSACTION:
+        words += ": nothing is prepared, each transaction says its settings"
+    return Finding("ok", "pooler", words)
 
 
 async def _migrations(dsn: str) -> tuple[list[str], Finding]:

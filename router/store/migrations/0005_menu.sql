@@ -6,9 +6,11 @@ create table router.ticket_counters (
   last  integer not null
 );
 insert into router.ticket_counters (year, last)
-select substring(ticket_id from 5 for 4)::integer, max(substring(ticket_id from 10)::integer)
-from tickets
-where ticket_id ~ '^PSI-[0-9]{4}-[0-9]{6}$'
+select year::integer, max(number::integer)
+from (select (regexp_match(ticket_id::text, '^PSI-([0-9]{4})-([0-9]{6,9})$'))[1] as year,
+             (regexp_match(ticket_id::text, '^PSI-([0-9]{4})-([0-9]{6,9})$'))[2] as number
+      from tickets) t
+where year is not null
 group by 1;
 
 -- Whether the CRM took a conversation from the bot, by any of its flags: it has one a line.
