@@ -39,6 +39,8 @@ SERVER_FIXTURES = {
     "box",
     "staged",
 }
+# Tests of more than the store: its own ones are those that run through a pooler too.
+WHOLES = {"test_incidents", "test_delivery"}
 # Whoever uses one of these is for root alone.
 ROOT_FIXTURES = {"as_root", "box"}
 
@@ -56,14 +58,18 @@ def pytest_collection_modifyitems(
 ) -> None:
     """Mark what needs a server, and leave to root what only root can do.
 
-    Of a test with many parameters one goes through the pooler.
+    Of a test of the store with many parameters one goes through the pooler.
     """
     for item in items:
         if SERVER_FIXTURES & fixtures_of(item):
             item.add_marker("server")
     again = [item for item in items if is_pooled(item)]
-    firsts = {id(function_of(item)): item for item in reversed(again)}
-    rest = {item for item in again if firsts[id(function_of(item))] is not item}
+    firsts = {
+        id(function_of(item)): item
+        for item in reversed(again)
+        if item.path.stem not in WHOLES
+    }
+    rest = {item for item in again if firsts.get(id(function_of(item))) is not item}
     config.hook.pytest_deselected(items=list(rest))
     items[:] = [item for item in items if item not in rest]
     if os.geteuid() != 0:

@@ -24,16 +24,20 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("DATABASE_URL is not set")
     if problem := database_url_problem(dsn):
         raise ConfigError(problem)
-    names = asyncio.run(_work(dsn, check=args.check))
+    names, misfits = asyncio.run(_work(dsn, check=args.check))
     verb = "missing" if args.check else "applied"
     sys.stdout.writelines(f"{verb} {name}\n" for name in names)
     if not names:
         sys.stdout.write("up to date\n")
+    sys.stdout.writelines(f"does not fit, and stays as it is: {m}\n" for m in misfits)
     return 1 if args.check and names else 0
 
 
-async def _work(dsn: str, *, check: bool) -> list[str]:
+async def _work(dsn: str, *, check: bool) -> tuple[list[str], list[str]]:
     from router.cli.databases import reachable
+    from router.store import checkup
 
     async with reachable(dsn) as real:
-        return await (behind(real) if check else migrate(real))
+        names = await (behind(real) if check else migrate(real))
+        unfit = [] if check and names else await checkup.misfits(real)
+    return names, unfit

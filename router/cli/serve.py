@@ -24,7 +24,8 @@ from router.cli.environment import environment
 from router.cli.running import Running, listen
 from router.config import Settings
 from router.errors import ConfigError, RouterError, Transient, Unavailable
-from router.store import dialect
+from router.store import dialect, dialect_fit
+from router.store.checkup import misfits
 from router.store.migrate import behind, migrate
 from router.systemd import JournalLines, Notifier, is_journal, watchdog_s
 
@@ -157,13 +158,16 @@ async def serve(
     notifier.say("STATUS=looking at the database")
     async with reachable(settings.database_url) as dsn:
         source = Source(settings, dsn, again)
-        await look_at_the_schema(source.first)
+        source.first = await look_at_the_schema(source.first)
         with listen(settings) as listener:
             return await _Host(source, listener, signals, beat).run(started)
 
 
-async def look_at_the_schema(settings: Settings) -> None:
-    """Migrate or complain, if the database answers; if it is away, start without."""
+async def look_at_the_schema(settings: Settings) -> Settings:
+    """Migrate or complain, if the database answers; if it is away, start without.
+
+    Returns the settings with a dialect that the database takes.
+    """
     try:
         if settings.migrate:
             for name in await migrate(settings.database_url):
@@ -173,11 +177,18 @@ async def look_at_the_schema(settings: Settings) -> None:
                 f"the database is behind by {len(missing)} migrations: "
                 "run `psi-router migrate`"
             )
+        for problem in await misfits(settings.database_url):
+            telemetry.event("database_unfit", level=logging.ERROR, problem=problem)
         words = dialect.load(settings.dialect)
-        for problem in await dialect.look(settings.database_url, words):
+        fit = await dialect_fit.look(settings.database_url, words)
+        for swap in fit.swapped:
+            telemetry.event("dialect_adapted", level=logging.WARNING, swap=swap)
+        for problem in fit.wrong:
             telemetry.event("dialect_refused", level=logging.WARNING, problem=problem)
     except (Unavailable, Transient) as exc:
         telemetry.event("started_without_database", reason=str(exc))
+        return settings
+    return replace(settings, dialect=fit.dialect.name)
 
 
 class Source:
@@ -201,6 +212,8 @@ class Source:
         if dsn == old.database_url or "database_url" in waiting:
             dsn = self._dsn
         kept = {name: getattr(old, name) for name in ONCE}
+        if new.dialect == old.dialect:
+            kept["dialect"] = self.first.dialect  # as the database takes it
         return replace(new, **{**kept, "database_url": dsn}), waiting
 
 

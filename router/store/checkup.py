@@ -17,6 +17,7 @@ import asyncpg
 
 from router.errors import ConfigError, Unavailable
 from router.store import dialect
+from router.store.dialect_fit import fit
 from router.store.migrate import behind, migrations
 from router.store.pooler import CONNECT_S, NAME, Mode, mode_of
 
@@ -35,6 +36,8 @@ FITTING: Mapping[tuple[str, str], Level] = {
     ("timestamptz", "timestamp without time zone"): "warn",  # in the session's zone
 }
 SPELLED = {"timestamptz": "timestamp with time zone", "float8": "double precision"}
+# What is not written there is left out (router.audit).
+MAY_FAIL = frozenset({"audit_log"})
 # Read as text or JSON, never given a value but null: any type will do.
 OF_ANY_TYPE = frozenset(
     {
@@ -182,6 +185,14 @@ def of_the_crm() -> list[str]:
     return [table for table in expected() if "." not in table]
 
 
+async def misfits(dsn: str) -> list[str]:
+    """Return what `migrate` found there and may not change: columns that do not fit."""
+    async with _connected(dsn) as connection, connection.transaction(readonly=True):
+        present = await _present(connection)
+        found = await _columns(connection, present, complete=True)
+    return [one.detail for one in found if one.level == "fail"]
+
+
 async def look(dsn: str, profile: dialect.Dialect) -> list[Finding]:
     """Return what there is to say of the database at *dsn*, which is only read.
 
@@ -280,8 +291,10 @@ async def _schema(
     present = await _present(connection)
     crm = [table for table in of_the_crm() if table in present]
     found = await _columns(connection, present, complete=not missing)
-    words = await dialect.problems(connection, profile)
-    found += _lines("fail", "words", words, f"all of {profile.name} are taken")
+    words = await fit(connection, profile)
+    found += [Finding("warn", "words", line) for line in words.swapped]
+    fine = f"all of {profile.name} are taken"
+    found += _lines("fail", "words", words.wrong, fine)
     if not missing:
         found += await _indexes(connection)
     found += await _rights(connection, present)
@@ -326,8 +339,9 @@ def _of_a_table(
     for name, row in rows.items():
         given = (table, name) in inserted()
         if row["required"] and not row["filled"] and not given:
+            level: Level = "warn" if table in MAY_FAIL else "fail"
             yield Finding(
-                "fail", "columns", f"{table}.{name} wants a value and has no default"
+                level, "columns", f"{table}.{name} wants a value and has no default"
             )
         if row["generated"] and given:
             yield Finding("fail", "columns", f"{table}.{name} takes no value")

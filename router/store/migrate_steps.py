@@ -132,7 +132,9 @@ def _cannot(name: str, statement: str, exc: asyncpg.PostgresError) -> RouterErro
     if state[:2] in GONE:
         return Unavailable(f"{name}: PostgreSQL went away: {type(exc).__name__}")
     # Of class 42 (syntax, rights, what is not there) the message names names, else values.
-    words = str(exc) if state.startswith("42") else type(exc).__name__
+    words = type(exc).__name__
+    if state.startswith("42"):
+        words = str(exc).replace("\n", " ")
     first = statement.strip().splitlines()[0].rstrip(" (")
     return ConfigError(f"cannot migrate: {name}: {first}: {words} ({state})")
 
