@@ -1,4 +1,4 @@
-"""`psi-router migrate [--check]`: bring the database up to date."""
+"""`psi-router migrate [--check | --grants ROLE]`: bring the database up to date."""
 
 import argparse
 import asyncio
@@ -8,17 +8,27 @@ from router.cli.environment import environment
 from router.config import database_url_problem
 from router.errors import ConfigError
 from router.store.migrate import behind, migrate
+from router.store.needs import grants
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument(
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
         "--check", action="store_true", help="only tell; exit 1 when behind"
+    )
+    either.add_argument(
+        "--grants",
+        metavar="ROLE",
+        help="only print the GRANTs with which ROLE can serve",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Apply what is missing, or with --check say what would be."""
+    if args.grants:
+        sys.stdout.write(grants(args.grants))
+        return 0
     dsn = environment().get("DATABASE_URL")
     if not dsn:
         raise ConfigError("DATABASE_URL is not set")

@@ -1,16 +1,12 @@
 """What a database has, against what the router needs of it: `psi-router doctor`.
 
-What is needed is read from where it is written: tables, columns and indexes from the
-migrations, who inserts, updates and deletes what from those and the statements.
+What is needed is in router/store/needs.py.
 """
 
-import functools
-import re
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, Literal
 
 import asyncpg
@@ -18,7 +14,17 @@ import asyncpg
 from router.errors import ConfigError, Unavailable
 from router.store import dialect
 from router.store.dialect_fit import fit
-from router.store.migrate import behind, migrations
+from router.store.migrate import behind
+from router.store.needs import (
+    Column,
+    expected,
+    functions,
+    indexes,
+    inserted,
+    of_the_crm,
+    rights,
+    sequences,
+)
 from router.store.pooler import CONNECT_S, NAME, Mode, mode_of
 
 Level = Literal["ok", "warn", "fail"]
@@ -57,6 +63,16 @@ _INDEXES = """
 select c.relname as name, i.indisvalid as valid from pg_index i
 join pg_class c on c.oid = i.indexrelid
 where c.relname = any($1) and i.indrelid = any($2::regclass[])"""
+_RIGHTS = """
+select a.t as what, a.verb from unnest($1::text[], $2::text[]) as a (t, verb)
+where not has_table_privilege(a.t, a.verb)
+union all
+select s, 'USAGE' from unnest($3::text[]) as s
+where to_regclass(s) is not null and not has_sequence_privilege(s, 'USAGE')
+union all
+select f, 'EXECUTE' from unnest($4::text[]) as f
+join pg_proc p on p.oid = to_regproc(f) where not has_function_privilege(p.oid, 'EXECUTE')
+order by 1, 2"""
 _TRIGGERS = """
 select t.tgname as name, t.tgrelid::regclass::text as tab from pg_trigger t
 where not t.tgisinternal and t.tgenabled <> 'D' and t.tgrelid = any($1::regclass[])
@@ -73,21 +89,6 @@ select count(*) from (
   select from conversaciones where contacto_id is not null and estado::text <> $2
   group by contacto_id having count(*) > 1 limit $1) d"""
 
-_COMMENT = re.compile(r"--[^\n]*")
-_TABLE = re.compile(
-    r"create (?:unlogged )?table (?:if not exists )?([\w.]+) \((.*?)\n\)", re.DOTALL
-)
-_ALTER = re.compile(r"alter table ([\w.]+)((?:\s+(?:add|drop) column [^;]+)+);")
-_ADDED = re.compile(r"(add|drop) column (?:if (?:not )?exists )?(\w+)(.*)", re.DOTALL)
-_INDEX = re.compile(
-    r"create (?:unique )?index (?:concurrently )?(?:if not exists )?(\w+)\s+on ([\w.]+)"
-)
-_INSERT = re.compile(r"insert into ([\w.]+)(?: as \w+)? \(([^)]*)\)")
-_VERBS = re.compile(r"\b(insert into|update|delete from) ([\w.]+)")
-_UPSERT = re.compile(r"insert into ([\w.]+)(?:(?!insert into).)*?do update", re.DOTALL)
-_TOP_LEVEL_COMMA = re.compile(r",\s*\n|,(?![^(]*\))")
-_NO_COLUMN = frozenset({"primary", "unique", "check", "constraint", "foreign"})
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -96,93 +97,6 @@ class Finding:
     level: Level
     what: str
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """What the migrations say of a column: its type as written there."""
-
-    name: str
-    type: str
-    required: bool
-
-
-@functools.cache
-def expected() -> Mapping[str, Mapping[str, Column]]:
-    """Return the columns of every table that the migrations make, by table and name."""
-    tables: dict[str, dict[str, Column]] = {}
-    for text in _scripts():
-        for table, inside in _TABLE.findall(text):
-            found = filter(None, map(_column, _TOP_LEVEL_COMMA.split(inside)))
-            tables.setdefault(table, {}).update((c.name, c) for c in found)
-        for table, clauses in _ALTER.findall(text):
-            _alter(tables.setdefault(table, {}), clauses)
-    return tables
-
-
-def _alter(columns: dict[str, Column], clauses: str) -> None:
-    for clause in _TOP_LEVEL_COMMA.split(clauses):
-        if (found := _ADDED.search(clause)) is None:
-            continue
-        verb, name, rest = found.groups()
-        if verb == "drop":
-            columns.pop(name, None)
-        elif name not in columns and (column := _column(name + rest)):
-            columns[name] = column
-
-
-def _column(text: str) -> Column | None:
-    words = text.split()
-    if len(words) == 1 or not words or not words[0].isidentifier():
-        return None  # a value of a list, or nothing
-    if words[0] in _NO_COLUMN:
-        return None
-    rest = " ".join(words[2:])
-    return Column(words[0], words[1], "not null" in rest or "primary key" in rest)
-
-
-@functools.cache
-def indexes() -> Mapping[str, str]:
-    """Return the table of every index that the migrations make, by the index's name."""
-    return dict(found for text in _scripts() for found in _INDEX.findall(text))
-
-
-@functools.cache
-def inserted() -> frozenset[tuple[str, str]]:
-    """Return (table, column) of all that the router's statements give a value to."""
-    return frozenset(
-        (table, column.strip())
-        for text in (*_scripts(), *_queries())
-        for table, columns in _INSERT.findall(text)
-        for column in columns.split(",")
-    )
-
-
-@functools.cache
-def rights() -> frozenset[tuple[str, str]]:
-    """Return (table, SELECT, INSERT, UPDATE or DELETE) of all that the router does."""
-    texts = (*_scripts(), *_queries())
-    done = {
-        (t, verb.split()[0].upper()) for s in texts for verb, t in _VERBS.findall(s)
-    }
-    done |= {(table, "UPDATE") for text in texts for table in _UPSERT.findall(text)}
-    done |= {(table, "SELECT") for table in expected()}
-    return frozenset(right for right in done if right[0] in expected())
-
-
-def _scripts() -> Iterator[str]:
-    return (_COMMENT.sub("", migration.text) for migration in migrations())
-
-
-def _queries() -> Iterator[str]:
-    for path in (resources.files("router.store") / "sql").iterdir():
-        if path.name.endswith(".sql"):
-            yield _COMMENT.sub("", path.read_text("utf-8"))
-
-
-def of_the_crm() -> list[str]:
-    """Return the names of the tables that are the CRM's."""
-    return [table for table in expected() if "." not in table]
 
 
 async def misfits(dsn: str) -> list[str]:
@@ -374,12 +288,13 @@ async def _indexes(connection: asyncpg.Connection) -> list[Finding]:
 async def _rights(connection: asyncpg.Connection, present: list[str]) -> list[Finding]:
     asked = sorted((t, verb) for t, verb in rights() if t in present)
     rows = await connection.fetch(
-        "select a.t, a.verb from unnest($1::text[], $2::text[]) as a (t, verb)"
-        " where not has_table_privilege(a.t, a.verb)",
+        _RIGHTS,
         [table for table, _ in asked],
         [verb for _, verb in asked],
+        sorted(sequences()),
+        sorted(functions()),
     )
-    wrong = [f"no {row['verb']} on {row['t']}" for row in rows]
+    wrong = [f"no {row['verb']} on {row['what']}" for row in rows]
     return _lines("fail", "rights", wrong, "all that the router does")
 
 

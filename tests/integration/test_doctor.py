@@ -10,7 +10,7 @@ import pytest
 
 from router.cli import doctor
 from router.store import checkup
-from router.store.checkup import expected, indexes, inserted, rights
+from router.store.needs import expected, indexes, inserted, rights
 
 PASSWORD = "hunter-of-two-moons"
 SECRETS = (PASSWORD, "verify-me", "sign-me")
