@@ -65,7 +65,9 @@ INGRESS = web.AppKey("INGRESS", Ingress)
 
 async def database_context(app: web.Application) -> AsyncIterator[None]:
     """Open the pool first and close it last."""
-    database = app[DATABASE] = Database(app[SERVICE].settings.database_url)
+    settings = app[SERVICE].settings
+    database = Database(settings.database_url, size=settings.connections)
+    app[DATABASE] = database
     await database.open()
     yield
     await database.close()

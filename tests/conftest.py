@@ -255,6 +255,13 @@ def nginx() -> str:
 
 
 @pytest.fixture(scope="session")
+def openssl() -> None:
+    """There is an openssl, for certificates."""
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl: apt-get install openssl")
+
+
+@pytest.fixture(scope="session")
 def chromium() -> Path:
     """Where a Chromium is; Playwright, which drives it, is there too."""
     if importlib.util.find_spec("playwright") is None:

@@ -56,7 +56,7 @@ async def _examine(settings: Settings, profile: dialect.Dialect) -> int:
     try:
         _refuse_to_make(settings.database_url)
         async with reachable(settings.database_url) as dsn:
-            there = await checkup.look(dsn, profile)
+            there = await checkup.look(dsn, profile, connections=settings.connections)
     except Unavailable as exc:
         _print([Finding("fail", "database", str(exc))])
         return NO_DATABASE

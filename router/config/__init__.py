@@ -55,6 +55,7 @@ class Settings:
     signing_secrets: tuple[str, ...] = field(default=(), repr=False)
     admin_token: str | None = field(default=None, repr=False)
     allow_private: tuple[str, ...] = ()
+    connections: int = 8  # to the database, at most
     queue: str = "memory"
     queue_size: int = 2000
     ack_timeout_s: float = 8.0

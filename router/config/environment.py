@@ -1,13 +1,15 @@
 """Settings that are variables of the environment: contract names, one value each."""
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from router.config import values
 from router.config.values import ATTEMPT_TIME, Reader
 
 GRAPH_API_URL = "https://graph.facebook.com/v26.0"
 NO_SECRETS: tuple[str, ...] = ()
+FEWEST_CONNECTIONS = 2  # with one, webhooks would wait for what tells the destinations
+TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 def from_environment(reader: Reader) -> dict[str, Any]:
@@ -35,6 +37,12 @@ def from_environment(reader: Reader) -> dict[str, Any]:
         ),
         "admin_token": reader.text("PSI_ADMIN_TOKEN") or None,
         "allow_private": values.parts(reader.text("PSI_ALLOW_PRIVATE")),
+        "connections": reader.parsed(
+            "PSI_DATABASE_CONNECTIONS",
+            8,
+            values.at_least(FEWEST_CONNECTIONS),
+            f"a number >= {FEWEST_CONNECTIONS}",
+        ),
         "queue": reader.parsed(
             "PSI_QUEUE", "memory", values.one_of("memory"), "memory"
         ),
@@ -82,5 +90,9 @@ def database_url_problem(raw: str) -> str | None:
         parts = urlsplit(raw)
         fine = parts.scheme in {"postgresql", "postgres"} and parts.port != 0
     except ValueError:
-        fine = False
-    return None if fine else "DATABASE_URL is no postgresql:// address"
+        return "DATABASE_URL is no postgresql:// address"
+    if not fine:
+        return "DATABASE_URL is no postgresql:// address"
+    if not set(parse_qs(parts.query).get("sslmode", ())) <= set(TLS_MODES):
+        return f"DATABASE_URL: sslmode is none of {', '.join(TLS_MODES)}"
+    return None

@@ -63,6 +63,10 @@ _INDEXES = """
 select c.relname as name, i.indisvalid as valid from pg_index i
 join pg_class c on c.oid = i.indexrelid
 where c.relname = any($1) and i.indrelid = any($2::regclass[])"""
+_ROOM = """
+select m.most, m.most - current_setting('superuser_reserved_connections')::int
+       - (select count(*) from pg_stat_activity where backend_type = 'client backend') as free
+from (select current_setting('max_connections')::int as most) m"""
 _RIGHTS = """
 select a.t as what, a.verb from unnest($1::text[], $2::text[]) as a (t, verb)
 where not has_table_privilege(a.t, a.verb)
@@ -107,14 +111,19 @@ async def misfits(dsn: str) -> list[str]:
     return [one.detail for one in found if one.level == "fail"]
 
 
-async def look(dsn: str, profile: dialect.Dialect) -> list[Finding]:
+async def look(
+    dsn: str, profile: dialect.Dialect, *, connections: int = 8
+) -> list[Finding]:
     """Return what there is to say of the database at *dsn*, which is only read.
+
+    *connections* is how many the router opens at most.
 
     Raises Unavailable when it is away or breaks off.
     """
     async with _connected(dsn) as connection:
         async with connection.transaction(readonly=True):
             found = [_version(connection), await _skew(connection)]
+            found.append(await _room(connection, connections))
         found.append(await _pooler(dsn))
         try:
             missing, line = await _migrations(dsn)
@@ -169,6 +178,13 @@ def skew(seconds: float) -> Finding:
     level: Level = "ok" if size <= SKEW_WARN_S else "warn"
     level = level if size <= SKEW_FAIL_S else "fail"
     return Finding(level, "clock", f"{size:.1f} s apart from the database's")
+
+
+async def _room(connection: asyncpg.Connection, wanted: int) -> Finding:
+    row = await connection.fetchrow(_ROOM)
+    words = f"{wanted} at most, {row['free']} of the server's {row['most']} are free"
+    # While settings are reloaded there are two routers.
+    return Finding("ok" if row["free"] >= 2 * wanted else "warn", "connections", words)
 
 
 async def _pooler(dsn: str) -> Finding:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import re
 import resource
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from router.cli import doctor
 from router.store import checkup
 from router.store.needs import expected, indexes, inserted, rights
+from tests.pgbouncer import Pgbouncer
 
 PASSWORD = "hunter-of-two-moons"
 SECRETS = (PASSWORD, "verify-me", "sign-me")
@@ -192,6 +194,47 @@ async def test_a_role_that_may_not_look_is_no_database_that_is_away(
         await after(at, "drop role stranger")
     assert status == 1
     assert lines[-1] == "fail  rights: may not read schema router"
+
+
+async def test_a_pooler_and_how_it_lends_is_named(
+    database: str,
+    keeping_pooler: Pgbouncer,
+    lending_pooler: Pgbouncer,
+    settings: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for pooler, said in (
+        (keeping_pooler, "one that keeps the session"),
+        (
+            lending_pooler,
+            "transaction mode: nothing is prepared, each transaction says its settings",
+        ),
+    ):
+        settings.setenv("DATABASE_URL", pooler.through(database))
+        status, lines = await examined(capsys)
+        assert (status, f"ok    pooler: {said}" in lines) == (0, True), lines
+
+
+async def test_connections_that_the_server_has_not_are_warned_of(
+    at: str, settings: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.setenv("PSI_DATABASE_CONNECTIONS", "5000")
+    _, lines = await examined(capsys)
+    (line,) = [line for line in lines if "connections: " in line]
+    assert re.match(r"warn  connections: 5000 at most, \d+ of the server's \d+", line)
+
+
+async def test_a_check_from_before_stickers_is_made_do_with(
+    at: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await after(
+        at,
+        "alter table mensajes drop constraint mensajes_tipo_check",
+        "alter table mensajes add constraint old check (tipo <> 'sticker')",
+    )
+    status, lines = await examined(capsys)
+    assert "warn  words: mensajes.tipo (old): sticker is written as image" in lines
+    assert status == 0
 
 
 async def test_an_empty_database_is_behind_and_nothing_else(

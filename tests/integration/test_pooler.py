@@ -3,15 +3,42 @@
 import asyncio
 import re
 from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
 
 import asyncpg
+import pytest
 
+from router.errors import Transient
 from router.store.database import SESSION, Database
 from router.store.ledger import Ledger
 from router.store.migrate import behind, migrate, migrations
 from router.store.pooler import Mode, mode_of
-from tests.events import SilentDesk, message, received
+from tests.events import SilentDesk, body, message, received, text_message
+from tests.faults.harness import service
+from tests.nginx_server import Authority
 from tests.pgbouncer import Pgbouncer
+
+
+class TlsPooler(NamedTuple):
+    """A pooler that takes nobody without TLS: its authority, and another one."""
+
+    pooler: Pgbouncer
+    ours: Path
+    other: Path
+
+
+@pytest.fixture
+async def tls_pooler(openssl: None, pgbouncer: Pgbouncer, tmp_path: Path) -> TlsPooler:
+    ours, other = Authority(tmp_path / "ours"), Authority(tmp_path / "other")
+    certificate, key = ours.sign("localhost")
+    await pgbouncer.start(
+        mode="transaction",
+        more="client_tls_sslmode = require\n"
+        f"client_tls_cert_file = {certificate}\nclient_tls_key_file = {key}",
+    )
+    return TlsPooler(pgbouncer, ours.certificate, other.certificate)
+
 
 ASK = "select " + ", ".join(f"current_setting('{n}') as {n}" for n in SESSION)
 
@@ -110,6 +137,82 @@ async def test_ten_routers_share_two_sessions_of_a_lending_pooler(
     assert row["n"] == 11
     for store in stores:
         await store.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "taken"),
+    [
+        ("sslmode=disable", False),
+        ("sslmode=require", True),
+        ("sslmode=verify-ca&sslrootcert={ours}", True),
+        ("sslmode=verify-full&sslrootcert={ours}", True),
+        ("sslmode=verify-full&sslrootcert={other}", False),
+    ],
+)
+async def test_tls_is_as_the_address_says(
+    database: str, tls_pooler: TlsPooler, query: str, *, taken: bool
+) -> None:
+    dsn = tls_pooler.pooler.through(database).partition("?")[0]
+    query = query.format(ours=tls_pooler.ours, other=tls_pooler.other)
+    store = Database(f"{dsn}?{query}".replace("127.0.0.1", "localhost"))
+    await store.open()
+    try:
+        if taken:
+            await store.fetch("select 1")
+        else:
+            with pytest.raises(Transient):
+                await store.fetch("select 1")
+    finally:
+        await store.close()
+
+
+async def test_a_name_that_is_not_the_certificate_s_is_refused(
+    database: str, tls_pooler: TlsPooler
+) -> None:
+    dsn = tls_pooler.pooler.through(database).partition("?")[0]
+    for mode, taken in (("verify-ca", True), ("verify-full", False)):
+        store = Database(f"{dsn}?sslmode={mode}&sslrootcert={tls_pooler.ours}")
+        await store.open()
+        if taken:
+            await store.fetch("select 1")
+        else:
+            with pytest.raises(Transient):
+                await store.fetch("select 1")
+        await store.close()
+
+
+async def test_who_connects_says_its_name(
+    database: str, keeping_pooler: Pgbouncer, lending_pooler: Pgbouncer
+) -> None:
+    ask = "select current_setting('application_name') as name"
+    for road in (
+        database,
+        *(p.through(database) for p in (keeping_pooler, lending_pooler)),
+    ):
+        store = Database(road)
+        await store.open()
+        (row,) = await store.fetch(ask)
+        assert row["name"] == "psi-router"
+        await store.close()
+
+
+async def test_two_connections_are_enough_for_a_service(
+    database: str, tmp_path: Path
+) -> None:
+    async with service(tmp_path, database, PSI_DATABASE_CONNECTIONS="2") as router:
+        bodies = [
+            body(text_message(f"54911000{n:05}", f"wamid.{n}")) for n in range(40)
+        ]
+        answers = await asyncio.gather(*map(router.post, bodies))
+        assert {status for status, _ in answers} == {200}
+        store = Database(database, size=1)
+        await store.open()
+        (row,) = await store.fetch(
+            "select count(*) as n from pg_stat_activity"
+            " where application_name = 'psi-router' and datname = current_database()"
+        )
+        await store.close()
+        assert row["n"] <= 2 + 1  # and we who ask
 
 
 async def test_migrate_works_through_either_pooler(
