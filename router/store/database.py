@@ -9,9 +9,9 @@ Every session says that its statements are look-ups by key: a generic plan made 
 table was empty would scan it from end to end once it has grown, or sort all of it rather
 than read the index that has the order. What a session is told depends on whose it is:
 
-  direct       with the first packet, and statements stay prepared
-  session      by SET, since a pooler takes no such settings; statements stay prepared
-  transaction  each transaction again, nothing is prepared, and what is asked by itself gets
+  ours         by SET, once (a pooler refuses settings in the first packet, or drops them);
+               statements stay prepared
+  lent         each transaction again, nothing is prepared, and what is asked by itself gets
                a transaction of its own: the driver parses and runs in two trips
 """
 
@@ -104,16 +104,15 @@ class Database:
         if self.mode is None:
             self.mode = await mode_of(self.dsn)
             self._by_transaction = self.mode is Mode.TRANSACTION
-        own = SESSION if self.mode is Mode.DIRECT else {}
         connection = await asyncpg.connect(
             *args,
             **kwargs,
             timeout=CONNECT_S,
             command_timeout=COMMAND_S,
             statement_cache_size=0 if self._by_transaction else STATEMENTS,
-            server_settings={"application_name": NAME, **own},
+            server_settings={"application_name": NAME},
         )
-        if self.mode is Mode.SESSION:
+        if not self._by_transaction:
             await connection.execute(SET_SESSION)
         return connection
 
