@@ -82,12 +82,12 @@ class Query:
     name: str
     what: str
     statements: tuple[str, ...]
-    asks: str = "telefono"  # what `$1` is: telefono, conversacion, wamid, nothing
+    asks: str = (
+        "telefono"  # what `$1` is: telefono, longest, conversacion, wamid, nothing
+    )
 
 
 CONTACT = "select * from contactos where telefono = $1"
-OPEN = """select * from conversaciones
-where contacto_id = $1 and estado <> 'cerrada' order by ts_ultimo_mensaje desc limit 1"""
 ANY = """select * from conversaciones
 where contacto_id = $1 order by ts_ultimo_mensaje desc limit 1"""
 LAST = """select * from mensajes
@@ -110,6 +110,9 @@ QUERIES = (
     Query("three queries", "contact, conversation, last 10", (CONTACT, ANY, LAST)),
     Query("one, joined", "the plan's: all rows joined, then cut", (JOINED,)),
     Query("one, lateral", "the same, each part by its index", (LATERAL,)),
+    Query("three, longest", "of who wrote most", (CONTACT, ANY, LAST), "longest"),
+    Query("joined, longest", "the same", (JOINED,), "longest"),
+    Query("lateral, longest", "the same", (LATERAL,), "longest"),
     Query("contact", "somebody by phone", (CONTACT,)),
     Query(
         "conversation by phone",
@@ -203,7 +206,15 @@ class Bench:
                 self._rounds,
             )
             self._samples[asks] = [row["value"] for row in found]
+        self._samples["longest"] = [await self._longest()] * self._rounds
         self._samples["nothing"] = [None] * self._rounds
+
+    async def _longest(self) -> str:
+        phone: str = await self._connection.fetchval(
+            "select v.telefono from mensajes m join conversaciones v"
+            " on v.id = m.conversacion_id group by 1 order by count(*) desc limit 1"
+        )
+        return phone
 
     async def time(self, query: Query, without: str) -> Timing:
         """Ask *query* for every sample; without an index that it needs, for a few."""

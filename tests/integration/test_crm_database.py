@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -18,7 +19,8 @@ from router.store.dialect_fit import fit
 from router.store.ledger import Ledger
 from router.store.migrate import migrate, migrations
 from tests.crm import SHAPES, Crm
-from tests.events import SilentDesk, message, received
+from tests.events import SilentDesk, body, message, received, text_message
+from tests.faults.harness import service
 from tests.integration.test_service import command
 from tests.servers import Postgres
 
@@ -157,6 +159,30 @@ async def test_the_menu_s_whole_way_is_written_in_tables_of_any_kind(
         "select id from conversaciones where telefono = $1", who
     )
     assert str(named) == str(conversation["id"])
+
+
+async def test_the_service_runs_on_it_and_makes_do_with_its_check(
+    crm: Crm, tmp_path: Path
+) -> None:
+    (tmp_path / "psi.toml").write_text(f'dialect = "{crm.shape}"\n')
+    who = "5491199999903"
+    sticker = {"id": "1", "mime_type": "image/webp"}
+    sent = body(
+        text_message(who, "wamid.SERVED"),
+        text_message(who, "wamid.STICKER") | {"type": "sticker", "sticker": sticker},
+    )
+    async with service(tmp_path, crm.dsn, PSI_CONFIG="psi.toml") as router:
+        answers = await asyncio.gather(*(router.post(sent) for _ in range(8)))
+        adapted = router.lines("dialect_adapted")
+    assert {(status, answer["failed"]) for status, answer in answers} == {(200, 0)}
+    assert [line["swap"] for line in adapted] == [
+        "mensajes.tipo (mensajes_tipo_check): sticker is written as image"
+    ]
+    rows = await crm.ask(
+        "select tipo from mensajes where whatsapp_message_id"
+        " in ('wamid.SERVED', 'wamid.STICKER') order by 1"
+    )
+    assert [row["tipo"] for row in rows] == ["image", "text"]
 
 
 async def test_what_does_not_fit_is_said_and_stays(postgres: Postgres) -> None:
