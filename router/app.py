@@ -27,6 +27,7 @@ from router.ops.explain import message
 from router.ops.lag import LoopLag
 from router.ops.media import file
 from router.ops.metrics import metrics
+from router.ops.mode import ModeWatch
 from router.ops.send import Sender
 from router.pipeline import Files, Pipeline
 from router.stages.desk import BULK, WHATSAPP
@@ -124,6 +125,7 @@ async def pipeline_context(app: web.Application) -> AsyncIterator[None]:
     await pipeline.supervisor.start("pulse", pulse.run)
     await pipeline.supervisor.start("upkeep", upkeep.run)
     await pipeline.supervisor.start("loop-lag", service.lag.run)
+    await pipeline.supervisor.start("mode", ModeWatch(service.health).run)
     yield
     await pipeline.drain()
 
@@ -162,7 +164,8 @@ async def ready(request: web.Request) -> web.Response:
 
 async def metrics_get(request: web.Request) -> web.Response:
     """Answer with what is counted, and how the queues stand."""
-    return metrics(request.app[PIPELINE].queues, request.app[SERVICE].lag.worst_s)
+    service = request.app[SERVICE]
+    return metrics(request.app[PIPELINE].queues, service.lag.worst_s, service.health)
 
 
 async def conversation_get(request: web.Request) -> web.Response:
