@@ -224,15 +224,15 @@ class Sink:
         return web.Response(text="ok")
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["Sink"]:
-        """Listen on a free port."""
+    async def running(self, port: int = 0) -> AsyncIterator["Sink"]:
+        """Listen on *port*, or a free one."""
         app = web.Application(client_max_size=2**24)
         app.router.add_post("/crm", self.take)
         runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True
         )
         await runner.setup()
-        site = web.TCPSite(runner, HOST, free_port())
+        site = web.TCPSite(runner, HOST, port or free_port())
         try:
             await site.start()
             self.url = f"{site.name}/crm"

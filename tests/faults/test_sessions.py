@@ -256,7 +256,9 @@ async def outbox_locked(database: str, directory: Path, sink: Sink, s: float) ->
         async with load.running():
             await load.acks(50)
             async with holder.transaction():
-                await holder.execute("lock table router.outbox in access exclusive mode")
+                await holder.execute(
+                    "lock table router.outbox in access exclusive mode"
+                )
                 await sees_503(load)
                 await asyncio.sleep(s)  # the lock
             await healed(load)
