@@ -63,7 +63,7 @@ async def test_a_destination_that_is_away_is_named_and_stops_no_message(
     port = free_port()
     url = f"http://127.0.0.1:{port}/crm"
     settings = {"N8N_WEBHOOK_INGESTA_ROUTER_WSP4": url, **heard.settings}
-    async with service(tmp_path, database, **settings) as router:
+    async with service(tmp_path, database, None, **settings) as router:
         load = Load(router.url, SEED, rate=RATE)
         async with load.running():
             await load.acks(20)
