@@ -203,10 +203,8 @@ async def two_at_once(database: str, directory: Path, sink: Sink, s: float) -> N
             answers = await asyncio.gather(
                 one.post(body.data), other.post(backwards(body.data))
             )
-            assert (
-                answers
-                == [(200, {"success": True, "processed": BATCH, "failed": 0})] * 2
-            )
+            expected = 200, {"success": True, "processed": BATCH, "failed": 0}
+            assert answers[0] == answers[1] == expected
             acked.update(body.messages)
             rounds += 1
         await quiet(database)
