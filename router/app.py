@@ -20,6 +20,7 @@ from router.destinations.graph import GraphClient
 from router.destinations.media import MediaClient
 from router.destinations.media_file import NAME
 from router.destinations.storage import store_of
+from router.destinations.shadow import ShadowTeller
 from router.health import Health
 from router.ops.admin import Handler, admins_only
 from router.ops.conversations import conversation
@@ -32,6 +33,7 @@ from router.ops.send import Sender
 from router.pipeline import Files, Pipeline
 from router.stages.desk import BULK, WHATSAPP
 from router.stages.ingress import MAX_BODY, Ingress
+from router.stages.notify import Teller
 from router.store import dialect
 from router.store.database import Database
 from router.store.pulse import Pulse
@@ -49,15 +51,19 @@ class Service:
 
     settings: Settings
     commit: str
-    health: Health = field(default_factory=Health)
+    health: Health = field(init=False)
     started: float = field(default_factory=time.monotonic)
     lag: LoopLag = field(default_factory=LoopLag)
     chat: Handler | None = None
 
+    def __post_init__(self) -> None:
+        """Begin with no state known but whether it is a shadow."""
+        self.health = Health(shadow=self.settings.shadow)
+
 
 SERVICE = web.AppKey("SERVICE", Service)
 DATABASE = web.AppKey("DATABASE", Database)
-CLIENT = web.AppKey("CLIENT", WebhookClient)
+CLIENT: web.AppKey[Teller] = web.AppKey("CLIENT")
 GRAPH = web.AppKey("GRAPH", GraphClient)
 FILES = web.AppKey("FILES", Files)
 PIPELINE = web.AppKey("PIPELINE", Pipeline)
@@ -75,6 +81,10 @@ async def database_context(app: web.Application) -> AsyncIterator[None]:
 async def client_context(app: web.Application) -> AsyncIterator[None]:
     """Open the HTTP clients that tell the destinations and send the replies."""
     settings = app[SERVICE].settings
+    if settings.shadow:
+        app[CLIENT] = ShadowTeller()
+        yield
+        return
     async with contextlib.AsyncExitStack() as stack:
         app[CLIENT] = await stack.enter_async_context(
             WebhookClient(

@@ -27,6 +27,7 @@ class Health:
     store_problem: str | None = "not reached yet"
     store_down_since: float | None = None  # monotonic; None while it answers
     write_problem: str | None = None  # it answers, and takes no rows
+    shadow: bool = False  # nothing leaves
     clock_skew_s: float = 0.0  # the database's clock less ours
     workers: dict[str, str] = field(default_factory=dict)  # name -> up, restarting, …
     destinations: dict[str, str] = field(
@@ -92,7 +93,8 @@ class Health:
 
     def beside(self) -> list[str]:
         """Return, in words, what is wrong and keeps no message from being taken."""
-        found = [f"destination {name}: away" for name in self._destinations_away()]
+        found = ["shadow: nothing leaves"] if self.shadow else []
+        found += [f"destination {name}: away" for name in self._destinations_away()]
         if self.clock_is_off:
             found.append(f"clock: {self.clock_skew_s:+.0f} s to the database's")
         return found

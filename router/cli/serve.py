@@ -24,7 +24,7 @@ from router.cli.environment import environment
 from router.cli.running import Running, listen
 from router.config import Settings
 from router.errors import ConfigError, RouterError, Transient, Unavailable
-from router.store import dialect
+from router.store import dialect, shadow
 from router.store.migrate import behind, migrate
 from router.systemd import JournalLines, Notifier, is_journal, watchdog_s
 
@@ -36,7 +36,7 @@ GC_THRESHOLD = (10_000, 20, 20)
 GAVE_UP = 1
 SETTINGS_NAME = "env"  # of the credential, and of its copy: systemd/psi-router.service
 WATCHDOG = ("WATCHDOG_USEC", "WATCHDOG_PID")  # sd_watchdog_enabled(3)
-ONCE = ("host", "port", "loop")  # what a process has once: a reload keeps it
+ONCE = ("host", "port", "loop", "shadow")  # what a process has once: a reload keeps it
 
 Started = Callable[[web.Application], Awaitable[None]]
 Reread = Callable[[], Settings]
@@ -165,6 +165,7 @@ async def serve(
 async def look_at_the_schema(settings: Settings) -> None:
     """Migrate or complain, if the database answers; if it is away, start without."""
     try:
+        await shadow.check(settings.database_url, shadow=settings.shadow)
         if settings.migrate:
             for name in await migrate(settings.database_url):
                 telemetry.event("migrated", name=name)
@@ -177,6 +178,8 @@ async def look_at_the_schema(settings: Settings) -> None:
         for problem in await dialect.look(settings.database_url, words):
             telemetry.event("dialect_refused", level=logging.WARNING, problem=problem)
     except (Unavailable, Transient) as exc:
+        if settings.shadow:
+            raise  # it may not be a shadow's, and nobody will look again
         telemetry.event("started_without_database", reason=str(exc))
 
 
@@ -196,8 +199,9 @@ class Source:
         old, new = self._read, self._again() if self._again else self._read
         waiting = [name for name in ONCE if getattr(new, name) != getattr(old, name)]
         dsn = new.database_url
-        if dsn != old.database_url and (dsn + old.database_url).count(EMBEDDED):
-            waiting.append("database_url")  # a server of ours starts and ends with us
+        ours = (dsn + old.database_url).count(EMBEDDED)  # starts and ends with us
+        if dsn != old.database_url and (ours or old.shadow or new.shadow):
+            waiting.append("database_url")
         if dsn == old.database_url or "database_url" in waiting:
             dsn = self._dsn
         kept = {name: getattr(old, name) for name in ONCE}

@@ -57,6 +57,7 @@ def from_environment(reader: Reader) -> dict[str, Any]:
             "uvloop or asyncio",
         ),
         "migrate": reader.parsed("PSI_MIGRATE", False, values.flag, "0 or 1"),
+        "shadow": reader.parsed("PSI_SHADOW", False, values.flag, "0 or 1"),
         "log_level": reader.parsed(
             "PSI_LOG_LEVEL",
             "info",
