@@ -164,7 +164,12 @@ def _event_counter(kind: str) -> Counter:
 
 def stage_took(stage: str, seconds: float) -> None:
     """Count one batch of *stage*."""
-    STAGE_SECONDS.labels(stage).observe(seconds)
+    _stage_histogram(stage).observe(seconds)
+
+
+@functools.cache
+def _stage_histogram(stage: str) -> Histogram:
+    return STAGE_SECONDS.labels(stage)
 
 
 _last_said: dict[tuple[str, str], float] = {}
