@@ -23,8 +23,8 @@ def of_a_batch(size: int) -> Callable[[], None]:
 
     def count() -> None:
         for _ in kinds:
-            telemetry.delivery("meta", 200)
-            telemetry.ACK_SECONDS.observe(0.01)
+            telemetry.REQUESTS.answered("meta", 200)
+            telemetry.REQUESTS.acked(0.01)
         telemetry.stage_took("normalize", 0.001)
         telemetry.stage_took("persist", 0.005)
         telemetry.BATCH_SIZE.observe(size)

@@ -65,6 +65,7 @@ class Settings:
     loop: str = "uvloop"
     migrate: bool = False
     shadow: bool = False  # take, store and decide; tell nobody
+    shadow_of: str | None = field(default=None, repr=False)  # a DSN, to compare with
     log_level: str = "info"
     runtime_directory: str = ""  # on tmpfs, and kept over a restart: systemd's
 

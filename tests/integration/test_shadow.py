@@ -182,6 +182,13 @@ async def test_what_both_stored_is_compared_by_its_id_and_nothing_is_written(
         assert await old.fetchval("select count(*) from mensajes") == 4
 
 
+def test_a_shadow_is_no_shadow_of_itself() -> None:
+    more = {"DATABASE_URL": "postgresql://h/a", "PSI_SHADOW_OF": "postgresql://h/a"}
+    done = command("serve", **more)
+    assert done.returncode == 78
+    assert "PSI_SHADOW_OF" in done.stderr
+
+
 async def test_two_that_agree_end_with_0(database: str, tmp_path: Path) -> None:
     await shadow.mark(database)
     async with service(tmp_path, database, PSI_SHADOW="1") as router:
