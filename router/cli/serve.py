@@ -20,7 +20,7 @@ from router import __version__, telemetry
 from router.app import PIPELINE
 from router.cli.beat import Beat
 from router.cli.databases import EMBEDDED, reachable
-from router.cli.environment import environment
+from router.cli.environment import environment, settings_here
 from router.cli.running import Running, listen
 from router.config import Settings
 from router.errors import ConfigError, RouterError, Transient, Unavailable
@@ -67,7 +67,7 @@ def reread() -> Settings:
 
 
 def settings_file(env: Mapping[str, str]) -> Path:
-    """Return where the settings lie: what a reload brought, a credential, or .env here.
+    """Return where the settings lie: what a reload brought, a credential, or as for a command.
 
     systemd hands a credential over at the start and no newer one later, so ExecReload
     copies the file to the runtime directory.
@@ -78,7 +78,7 @@ def settings_file(env: Mapping[str, str]) -> Path:
             return brought
     if directory := env.get("CREDENTIALS_DIRECTORY"):
         return Path(directory, SETTINGS_NAME)
-    return Path(".env")
+    return settings_here()
 
 
 def forget_what_a_reload_brought(env: Mapping[str, str]) -> None:

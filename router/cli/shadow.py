@@ -8,7 +8,7 @@ from datetime import datetime
 from router import telemetry
 from router.cli.databases import reachable
 from router.cli.dead_letters import since
-from router.cli.environment import environment
+from router.cli.environment import environment, settings_here
 from router.config import database_url_problem
 from router.errors import ConfigError
 from router.store import shadow
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _dsn(name: str) -> str:
-    dsn = environment().get(name)
+    dsn = environment(settings_here()).get(name)
     if not dsn:
         raise ConfigError(f"{name} is not set")
     if problem := database_url_problem(dsn):
