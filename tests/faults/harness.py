@@ -318,7 +318,10 @@ class Load:
             round_ = [self._again.popleft() for _ in range(len(self._again))]
             async with asyncio.timeout(STALLED_S), asyncio.TaskGroup() as group:
                 for body in round_:
-                    group.create_task(self._post(body))
+                    # No more at once than before: what waits here is no answer's time.
+                    await self._slots.acquire()
+                    task = group.create_task(self._post(body))
+                    task.add_done_callback(lambda _: self._slots.release())
         self._client.close()
 
     async def _run(self) -> None:
