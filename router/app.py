@@ -19,8 +19,8 @@ from router.destinations.client import WebhookClient
 from router.destinations.graph import GraphClient
 from router.destinations.media import MediaClient
 from router.destinations.media_file import NAME
-from router.destinations.storage import store_of
 from router.destinations.shadow import ShadowTeller
+from router.destinations.storage import store_of
 from router.health import Health
 from router.ops.admin import Handler, admins_only
 from router.ops.conversations import conversation

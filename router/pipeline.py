@@ -116,7 +116,9 @@ class Pipeline:
         ]
         desk = Desk(settings)
         ledger = Ledger(database, desk, dialect.load(settings.dialect))
-        persist = Persist(WatchedLedger(ledger, health), desk.lines.notice_unknown, self._wake)
+        persist = Persist(
+            WatchedLedger(ledger, health), desk.lines.notice_unknown, self._wake
+        )
         # What ends the process is known by its body when it comes again.
         quarantine = of_this_process(settings.runtime_directory)
         reads = quarantine.watch(Normalize(), 0, attrgetter("body"))
