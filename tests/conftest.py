@@ -28,6 +28,8 @@ from tests.servers import S3, Postgres, Redis, redis_program, through_proxy
 SETTINGS = ("PSI_", "WHATSAPP_", "N8N_", "CLOUD_API_")
 SETTINGS_WHOLE = {"DATABASE_URL", "WEBHOOK_SHARED_SECRET", "HOST", "PORT"}
 
+SMALL_DISK = 16 * 2**20
+
 # Whoever uses one of these is marked `server`.
 SERVER_FIXTURES = {
     "postgres_binaries",
@@ -42,7 +44,7 @@ SERVER_FIXTURES = {
 # Tests of more than the store: its own ones are those that run through a pooler too.
 WHOLES = {"test_incidents", "test_delivery"}
 # Whoever uses one of these is for root alone.
-ROOT_FIXTURES = {"as_root", "box"}
+ROOT_FIXTURES = {"as_root", "box", "small_disk"}
 
 
 def pytest_configure() -> None:
@@ -301,6 +303,26 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     machine.up()
     yield machine
     machine.down()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of SMALL_DISK bytes, in memory."""
+    place = tmp_path / "small"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "small"]
+    if subprocess.run([*command, str(place)], check=False).returncode != 0:
+        pytest.skip("needs the right to mount a small file system (CAP_SYS_ADMIN)")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture(scope="session")
+def faketime() -> Path:
+    """The library that moves a process's clock."""
+    for place in Path("/usr/lib").glob("*/faketime/libfaketime.so.1"):
+        return place
+    pytest.skip("needs libfaketime: apt-get install libfaketime")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from router.cli.databases import reachable
-from router.cli.environment import environment
+from router.cli.environment import environment, settings_here
 from router.cli.rereading import Replay, Rereading
 from router.cli.serve import reread
 from router.config import Settings, database_url_problem
@@ -132,7 +132,7 @@ def _wanted(args: argparse.Namespace, *, fresh: bool = False) -> Wanted:
 
 async def _list(args: argparse.Namespace) -> int:
     async with (
-        opened(environment().get("DATABASE_URL")) as database,
+        opened(environment(settings_here()).get("DATABASE_URL")) as database,
         aclosing(letters(database, _wanted(args))) as found,
     ):
         async for letter in found:
@@ -155,7 +155,7 @@ def _line(letter: Letter) -> str:
 async def _show(args: argparse.Namespace) -> int:
     missing = set(args.ids)
     async with (
-        opened(environment().get("DATABASE_URL")) as database,
+        opened(environment(settings_here()).get("DATABASE_URL")) as database,
         aclosing(letters(database, Wanted(ids=args.ids), bodies=True)) as found,
     ):
         async for letter in found:

@@ -148,8 +148,10 @@ def disk(free: int) -> Finding:
 
 def _refuse_to_make(database_url: str) -> None:
     # Starting the server would make the folder, and looking changes nothing.
+    from router.store.embedded import EmbeddedPostgres
+
     folder = _folder(database_url)
-    if folder is not None and not (folder / "PG_VERSION").exists():
+    if folder and not (EmbeddedPostgres(folder).data / "PG_VERSION").exists():
         raise Unavailable("the embedded one is not made yet, run `psi-router migrate`")
 
 

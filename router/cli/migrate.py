@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import sys
 
-from router.cli.environment import environment
+from router.cli.environment import environment, settings_here
 from router.config import database_url_problem
 from router.errors import ConfigError
 from router.store.migrate import behind, migrate
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     if args.grants:
         sys.stdout.write(grants(args.grants))
         return 0
-    dsn = environment().get("DATABASE_URL")
+    dsn = environment(settings_here()).get("DATABASE_URL")
     if not dsn:
         raise ConfigError("DATABASE_URL is not set")
     if problem := database_url_problem(dsn):

@@ -65,8 +65,15 @@ class Settings:
     retention_days: int = 30
     loop: str = "uvloop"
     migrate: bool = False
+    shadow: bool = False  # take, store and decide; tell nobody
+    shadow_of: str | None = field(default=None, repr=False)  # a DSN, to compare with
     log_level: str = "info"
     runtime_directory: str = ""  # on tmpfs, and kept over a restart: systemd's
+
+    def __post_init__(self) -> None:
+        """Take a shadow's token away: without one replies are stored as not sent."""
+        if self.shadow:
+            object.__setattr__(self, "graph_token", None)
 
     @classmethod
     def load(cls, env: Mapping[str, str]) -> Self:

@@ -65,6 +65,8 @@ def from_environment(reader: Reader) -> dict[str, Any]:
             "uvloop or asyncio",
         ),
         "migrate": reader.parsed("PSI_MIGRATE", False, values.flag, "0 or 1"),
+        "shadow": reader.parsed("PSI_SHADOW", False, values.flag, "0 or 1"),
+        "shadow_of": _shadow_of(reader),
         "log_level": reader.parsed(
             "PSI_LOG_LEVEL",
             "info",
@@ -80,6 +82,15 @@ def _database_url(reader: Reader) -> str:
     if raw and (problem := database_url_problem(raw)):
         reader.problems.append(problem)
     return raw
+
+
+def _shadow_of(reader: Reader) -> str | None:
+    raw = reader.text("PSI_SHADOW_OF")
+    if raw and database_url_problem(raw):
+        reader.problems.append("PSI_SHADOW_OF is no postgresql:// address")
+    if raw and raw == reader.text("DATABASE_URL"):
+        reader.problems.append("PSI_SHADOW_OF is the shadow's own database")
+    return raw or None
 
 
 def database_url_problem(raw: str) -> str | None:

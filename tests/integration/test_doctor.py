@@ -11,6 +11,8 @@ import pytest
 
 from router.cli import doctor
 from router.store import checkup
+from router.store.embedded import EmbeddedPostgres
+from router.store.migrate import migrate
 from router.store.needs import expected, indexes, inserted, rights
 from tests.pgbouncer import Pgbouncer
 
@@ -267,6 +269,20 @@ async def test_an_embedded_one_is_not_made_by_looking(
     assert status == 69
     assert lines[-1].endswith("not made yet, run `psi-router migrate`")
     assert not (tmp_path / "data").exists()
+
+
+async def test_an_embedded_one_that_was_made_is_looked_at(
+    settings: pytest.MonkeyPatch,
+    postgres_binaries: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with EmbeddedPostgres(tmp_path / "data") as server:
+        await migrate(server.dsn())
+    settings.setenv("DATABASE_URL", f"embedded:{tmp_path / 'data'}")
+    status, lines = await examined(capsys)
+    assert status == 0, lines
+    assert not [line for line in lines if line.startswith("fail")]
 
 
 async def test_wrong_settings_end_with_78_a_line_each(
