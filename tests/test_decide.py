@@ -232,7 +232,7 @@ def test_a_two_digit_code_works_from_any_list(
 
 
 @pytest.mark.parametrize(
-    "text", ["1", "3", "5", "9", "99", "20", "27", "administracion", "tres"]
+    "text", ["7", "9", "99", "20", "27", "administracion", "veintisiete", "la séptima"]
 )
 def test_in_a_list_another_list_s_number_is_not_understood(text: str) -> None:
     decision = after(text, ALUMNOS)
@@ -241,9 +241,70 @@ def test_in_a_list_another_list_s_number_is_not_understood(text: str) -> None:
     assert decision.conversation.memory.path == ("2",)
 
 
-@pytest.mark.parametrize("text", ["2", "dos", "la 2"])
-def test_a_list_s_own_number_typed_in_it_is_not_one_of_its_options(text: str) -> None:
-    assert after(text, ALUMNOS).replies == (replies.hint(MENU, "2"),)
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("2", "22"),
+        ("dos", "22"),
+        ("la 2", "22"),
+        ("2º", "22"),
+        ("la segunda", "22"),
+        ("2da", "22"),
+        ("1", "21"),
+        ("el sexto", "26"),
+    ],
+)
+def test_a_digit_or_a_place_in_a_list_of_longer_codes_is_asked_about(
+    text: str, code: str
+) -> None:
+    decision = after(text, ALUMNOS)
+    option = MENU.coded[code]
+    assert decision.replies == (replies.hint(MENU, "2", option),)
+    assert f"*{code}. {option.title}*" in decision.replies[0].body
+    assert forgetful(decision.conversation) == forgetful(ALUMNOS)
+    assert decision.conversation.memory.path == ("2",)
+    derived = after(code, decision.conversation).derivation
+    assert derived
+    assert derived.code == code
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [("la segunda", "2"), ("2da opción", "2"), ("primera", "1"), ("el cuarto", "4")],
+)
+def test_a_place_in_the_main_menu_opens_its_list(text: str, code: str) -> None:
+    assert place(after(text, MAIN).conversation) == (code, code)
+
+
+def test_a_place_in_the_main_menu_may_hand_over() -> None:
+    derivation = after("la quinta", MAIN).derivation
+    assert derivation
+    assert (derivation.code, derivation.area) == ("5", "Ventas")
+    assert after("la sexta", MAIN).replies == (replies.hint(MENU, None),)
+
+
+def test_a_place_is_that_in_the_list_whatever_the_codes_are() -> None:
+    turned = Menu.load(SMALL.replace('code = "2"', 'code = "7"'))
+    assert after("la segunda", MAIN, menu=turned).derivation
+    assert after("7", MAIN, menu=turned).derivation
+    assert after("2", MAIN, menu=turned).replies == (replies.hint(turned, None),)
+
+
+def test_a_menu_without_words_for_it_asks_nothing() -> None:
+    menu = Menu.load(SMALL)
+    listed = replace(MAIN, router_estado="1", submenu_actual="1")
+    assert after("2", listed, menu=menu).replies == (replies.hint(menu, "1"),)
+
+
+def test_an_option_that_has_the_digits_but_stands_elsewhere_is_not_asked_about() -> (
+    None
+):
+    asking = SMALL.replace("hint = ", 'meant = "¿{code}?"\nhint = ')
+    menu = Menu.load(asking.replace('code = "2"', 'code = "13"'))
+    listed = replace(MAIN, router_estado="1", submenu_actual="1")
+    assert after("3", listed, menu=menu).replies == (replies.hint(menu, "1"),)
+    (asked,) = after("2", listed, menu=menu).replies
+    assert asked.body == "¿12?"
 
 
 @pytest.mark.parametrize(

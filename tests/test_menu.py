@@ -290,6 +290,16 @@ def test_all_problems_of_form_are_said_at_once() -> None:
         ),
         ("{wait}", "{ticket", "the file: confirmation has a brace too many"),
         (
+            "hint = ",
+            "meant = '{code} {ticket}'\nhint = ",
+            "the file: meant has a place 'ticket'; there are code, title",
+        ),
+        (
+            "hint = ",
+            "meant = '{code}}'\nhint = ",
+            "the file: meant has a brace too many",
+        ),
+        (
             "{wait}",
             "{espera}",
             f"the file: confirmation has a place 'espera'; there are {PLACES}",
@@ -329,6 +339,11 @@ def test_a_small_menu_can_be_used() -> None:
         ('"VOLVER"', '""', "the file: leave is empty"),
         ('"¿Cómo?"', '""', "the file: hint is empty"),
         ('"¿Cómo?"', f'"{"x" * 1025}"', "the file: hint has 1025 characters, at most 1024"),
+        (
+            "hint = ",
+            f"meant = '{{title}} {'x' * 4050}'\nhint = ",
+            "menu '1': the whole has 4097 characters, at most 4096",
+        ),
         ('"Lista"', '""', "menu '1': text is empty"),
         ('"Hola"', f'"{"x" * 1025}"', "menu 'principal': text has 1025 characters, at most 1024"),
         ('"Clases"', '""', "option '11': title is empty"),

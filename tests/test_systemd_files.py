@@ -9,7 +9,7 @@ import pytest
 from router.cli import BAD_CONFIG
 from router.cli.beat import BEAT_S, STILL_S
 from router.cli.environment import SETTINGS, dot_env
-from router.cli.machine import COMMAND, CURRENT, UNITS
+from router.cli.machine import COMMAND, CURRENT, MORE, UNITS
 from router.cli.release import HOMES
 from router.cli.running import BACKLOG, RECEIVE_BYTES
 from router.cli.serve import SETTINGS_NAME
@@ -44,6 +44,19 @@ def test_the_socket_is_as_the_code_would_make_it() -> None:
     assert SOCKET["Socket"]["ListenStream"] == f"{DEFAULTS.host}:{DEFAULTS.port}"
     assert int(SOCKET["Socket"]["Backlog"]) == BACKLOG
     assert SOCKET["Socket"]["ReceiveBuffer"] == f"{RECEIVE_BYTES // 1024}K"
+
+
+def test_a_further_process_takes_from_the_same_socket_and_has_its_own_place() -> None:
+    more, text = Unit("psi-router@.conf"), (FOLDER / "psi-router@.conf").read_text()
+    assert (FOLDER / "psi-router@.service").resolve() == FOLDER / "psi-router.service"
+    assert more["Service"]["Sockets"] == "psi-router.socket"
+    assert more["Service"]["RuntimeDirectory"] == "psi-router-%i"
+    reloads = (FOLDER / "psi-router.service").read_text().split("ExecReload=")[1:]
+    for line in (reload.splitlines()[0] for reload in reloads):
+        assert (
+            f"ExecReload={line.replace('/run/psi-router/', '/run/psi-router-%i/')}\n"
+            in text
+        )
 
 
 def test_the_door_is_not_shut_by_many_starts() -> None:
@@ -126,16 +139,21 @@ def test_the_unit_is_hardened(systemd_analyze: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("unit", ["psi-router.service", "psi-router@2.service"])
 def test_systemd_finds_nothing_wrong_with_the_units(
-    systemd_analyze: str, tmp_path: Path
+    systemd_analyze: str, tmp_path: Path, unit: str
 ) -> None:
-    for name in ("psi-router.service", "psi-router.socket"):
+    for name in ("psi-router.service", "psi-router.socket", MORE):
         text = (FOLDER / name).read_text()
         (tmp_path / name).write_text(
             text.replace(f"{CURRENT}/bin/psi-router", "/bin/sh")
         )
+    drop_in = tmp_path / f"{MORE}.d/psi-router.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text((FOLDER / "psi-router@.conf").read_text())
+    (tmp_path / "psi-router@2.service").symlink_to(tmp_path / MORE)
     done = subprocess.run(
-        [systemd_analyze, "verify", "--man=no", "psi-router.service"],
+        [systemd_analyze, "verify", "--man=no", unit],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -87,9 +87,45 @@ def test_every_numeral_up_to_nine_is_a_number() -> None:
     assert [hear(word).code for word in words] == list("123456789")
 
 
+def test_every_numeral_up_to_ninety_nine_is_a_number() -> None:
+    words = [
+        "diez",
+        "once",
+        "doce",
+        "trece",
+        "catorce",
+        "quince",
+        "dieciseis",
+        "diecisiete",
+        "dieciocho",
+        "diecinueve",
+        "veinte",
+        "veintiuno",
+        "veintidos",
+        "veintitres",
+        "veinticuatro",
+        "veinticinco",
+        "veintiseis",
+        "veintisiete",
+        "veintiocho",
+        "veintinueve",
+        "treinta",
+    ]
+    assert [hear(word).code for word in words] == [str(n) for n in range(10, 31)]
+    tens = ["treinta", "cuarenta", "cincuenta", "sesenta", "setenta", "ochenta"]
+    for ten, words_of_ten in enumerate([*tens, "noventa"], start=3):
+        assert hear(words_of_ten).code == f"{ten}0"
+        assert hear(f"{words_of_ten} y siete").code == f"{ten}7"
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [
+        ("Veintidós", "22"),
+        ("la veintidós", "22"),
+        ("opción once", "11"),
+        ("ONCE.", "11"),
+        ("Cuarenta y siete", "47"),
         ("22", "22"),
         ("2️⃣2️⃣", "22"),
         ("la 41", "41"),
@@ -101,6 +137,35 @@ def test_every_numeral_up_to_nine_is_a_number() -> None:
 )
 def test_two_digits_are_one_number(text: str, code: str) -> None:
     assert hear(text) == Heard(Intent.CODE, plain(text), code)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("primera", "1"),
+        ("La primera.", "1"),
+        ("la segunda opción", "2"),
+        ("Segunda opción", "2"),
+        ("opción tercera", "3"),
+        ("el segundo", "2"),
+        ("el 3ro", "3"),
+        ("1ra", "1"),
+        ("1era", "1"),
+        ("la 2da!", "2"),
+        ("4ta opción", "4"),
+        ("5ta", "5"),
+        ("sexta", "6"),
+        ("séptima", "7"),
+        ("la sétima", "7"),
+        ("8va", "8"),
+        ("9na", "9"),
+        ("la décima", "10"),
+        ("la tercera por favor", "3"),
+    ],
+)
+def test_a_place_in_the_list_is_heard(text: str, place: str) -> None:
+    heard = hear(text)
+    assert (heard.intent, heard.code) == (Intent.PLACE, place)
 
 
 @pytest.mark.parametrize(
@@ -136,10 +201,23 @@ def test_two_digits_are_one_number(text: str, code: str) -> None:
         "02",
         "00",
         "dos hijos",
+        "tengo once",
+        "av once",
+        "dos dos",
+        "veintidos de mayo",
+        "treinta uno",
+        "cien",
         "opcion",
         "la",
         "el el 2",
-        "segunda",
+        "primero",
+        "segundo",
+        "2do",
+        "primera vez",
+        "la segunda cuota",
+        "primera segunda",
+        "undecima",
+        "la 11va",
         "½",
         "",
         " ",
@@ -270,7 +348,7 @@ def test_what_is_remembered_of_characters_is_bounded() -> None:
 def test_anything_can_be_heard(text: str) -> None:
     heard = hear(text)
     assert heard == hear(text)
-    assert (heard.intent is Intent.CODE) <= heard.code.isdecimal()
+    assert (heard.intent in {Intent.CODE, Intent.PLACE}) <= heard.code.isdecimal()
     assert heard.words == plain(text)
     assert priority_of([text]) in {"alta", "normal"}
 

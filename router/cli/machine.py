@@ -16,10 +16,14 @@ CURRENT, PREVIOUS = HOME / "current", HOME / "previous"
 KEPT_RELEASES = 3  # the one that runs, the one before, and one more
 COMMAND = Path("/usr/local/bin/psi-router")
 SERVICE, SOCKET = "psi-router.service", "psi-router.socket"
+MORE = "psi-router@.service"  # further processes at the same socket: psi-router@2, ...
+RUNNING_MORE = "psi-router@*.service"
 # In share/psi-router/systemd, and where systemd looks for it.
 UNITS = {
     SERVICE: f"/etc/systemd/system/{SERVICE}",
     SOCKET: f"/etc/systemd/system/{SOCKET}",
+    MORE: f"/etc/systemd/system/{MORE}",
+    "psi-router@.conf": f"/etc/systemd/system/{MORE}.d/psi-router.conf",
     "psi-router.sysusers": "/etc/sysusers.d/psi-router.conf",
     "psi-router.tmpfiles": "/etc/tmpfiles.d/psi-router.conf",
 }
@@ -128,6 +132,8 @@ def start(*, again: bool) -> None:
     call("systemctl", "start", SOCKET)
     # Returns after READY=1, or with what went wrong.
     call("systemctl", "restart" if again else "start", SERVICE)
+    if again:  # those that run, one after the other has shown that the release starts
+        call("systemctl", "restart", RUNNING_MORE)
 
 
 def forget_old_releases(tree: Tree) -> None:

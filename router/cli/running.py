@@ -44,7 +44,11 @@ def listen(settings: Settings) -> socket.socket:
         listener = (
             socket.socket(fileno=FIRST_PASSED_FD)
             if take_listen_fds()
-            else socket.create_server((settings.host, settings.port), backlog=BACKLOG)
+            else socket.create_server(
+                (settings.host, settings.port),
+                backlog=BACKLOG,
+                reuse_port=settings.reuse_port,
+            )
         )
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
     except OSError as exc:

@@ -37,7 +37,8 @@ GC_THRESHOLD = (10_000, 20, 20)
 GAVE_UP = 1
 SETTINGS_NAME = "env"  # of the credential, and of its copy: systemd/psi-router.service
 WATCHDOG = ("WATCHDOG_USEC", "WATCHDOG_PID")  # sd_watchdog_enabled(3)
-ONCE = ("host", "port", "loop", "shadow")  # what a process has once: a reload keeps it
+# What a process has once: a reload keeps it.
+ONCE = ("host", "port", "reuse_port", "loop", "shadow")
 
 Started = Callable[[web.Application], Awaitable[None]]
 Reread = Callable[[], Settings]

@@ -1,12 +1,21 @@
 """`psi-router uninstall`: the service goes; what it stored and its settings stay."""
 
 import argparse
+import contextlib
 import shutil
 
 from router.cli import machine
 from router.cli.environment import HOME, SETTINGS
 from router.cli.install import take_prefix
-from router.cli.machine import COMMAND, SERVICE, SOCKET, UNITS, say
+from router.cli.machine import (
+    COMMAND,
+    MORE,
+    RUNNING_MORE,
+    SERVICE,
+    SOCKET,
+    UNITS,
+    say,
+)
 from router.cli.release import Tree
 
 STAYS = f"{SETTINGS}, /var/lib/psi-router and the user psi-router"
@@ -23,8 +32,12 @@ def run(args: argparse.Namespace) -> int:
     machine.must_be_possible(tree)
     if not tree.staged and tree.at(UNITS[SERVICE]).exists():
         machine.call("systemctl", "disable", "--quiet", "--now", SOCKET, SERVICE)
+        machine.call("systemctl", "stop", RUNNING_MORE)
+        machine.call("systemctl", "disable", "--quiet", MORE)
     for path in [*UNITS.values(), str(COMMAND)]:
         tree.at(path).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # somebody else's drop-ins are in it
+        tree.at(UNITS[MORE] + ".d").rmdir()
     shutil.rmtree(tree.at(HOME), ignore_errors=True)
     if not tree.staged:
         machine.call("systemctl", "daemon-reload")

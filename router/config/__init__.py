@@ -45,6 +45,7 @@ class Settings:
     shared_secret: bytes | None = field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: int = 3002
+    reuse_port: bool = False  # other processes may listen there as well
     graph_url: str = GRAPH_API_URL
     graph_token: str | None = field(default=None, repr=False)
     storage: Storage | None = None  # of the files that come with messages

@@ -23,6 +23,7 @@ def from_environment(reader: Reader) -> dict[str, Any]:
         "shared_secret": shared.encode() if shared else None,
         "host": reader.text("HOST", "127.0.0.1"),
         "port": reader.parsed("PORT", 3002, values.port, "a port from 0 to 65535"),
+        "reuse_port": reader.parsed("PSI_REUSE_PORT", False, values.flag, "0 or 1"),
         "graph_url": values.url(
             reader,
             "CLOUD_API_BASE_URL",

@@ -68,7 +68,8 @@ def _page(menu: Menu, page: Page) -> Iterator[str]:
     yield from _length(f"{where}: text", page.text, limits.BODY)
     if limits.size(page.title) > limits.SECTION_TITLE:  # it may head its rows
         yield from _length(f"{where}: title", page.title, limits.SECTION_TITLE)
-    for said in (replies.page_reply(menu, page), replies.hint(menu, page.code)):
+    hints = [replies.hint(menu, page.code, option) for option in (None, *page.options)]
+    for said in dict.fromkeys((replies.page_reply(menu, page), *hints)):
         yield from _length(f"{where}: the whole", said.text, limits.TEXT)
     yield from _rows(menu, page)
     titles = Counter(plain(option.title) for option in page.options)

@@ -182,14 +182,14 @@ def _act(turn: _Turn, page: Page, meaning: Meaning) -> Decision:
         case Act.AGAIN:
             return turn.say(before, replies.page_reply(menu, page))
         case _:
-            return _excuse(turn, page)
+            return _excuse(turn, page, meaning.option)
 
 
-def _excuse(turn: _Turn, page: Page) -> Decision:
+def _excuse(turn: _Turn, page: Page, meant: Option | None = None) -> Decision:
     before, same_s = turn.before, turn.policy.same_reply_s
     if guard.of_one_breath(before.memory, turn.heard_s, turn.now_s, same_s):
         return turn.keep_quiet(before, "burst")
-    return turn.say(before, replies.hint(turn.menu, page.code))
+    return turn.say(before, replies.hint(turn.menu, page.code, meant))
 
 
 def _choose(turn: _Turn, page: Page, option: Option) -> Decision:

@@ -49,7 +49,11 @@ class Act(enum.Enum):
 
 
 class Meaning(NamedTuple):
-    """What a message asks for; `option` is there when the act is to choose."""
+    """What a message asks for.
+
+    `option` is there when the act is to choose; where it is unclear, it is the one that was
+    perhaps meant.
+    """
 
     act: Act
     option: Option | None = None
@@ -89,6 +93,8 @@ def _typed(heard: Heard, menu: Menu, page: Page) -> Meaning:
         return _coded(heard.code, menu, page)
     if option := page.titled.get(heard.words):
         return Meaning(Act.CHOOSE, option)
+    if heard.intent is Intent.PLACE:
+        return _placed(int(heard.code), menu, page)
     if heard.intent is Intent.GREETING:
         return Meaning(Act.MAIN)
     return _COMMANDS.get(heard.intent, Meaning(Act.UNCLEAR))
@@ -98,7 +104,17 @@ def _coded(code: str, menu: Menu, page: Page) -> Meaning:
     option = menu.coded.get(code)
     if option and (len(code) == _FROM_ANYWHERE or option in page.options):
         return Meaning(Act.CHOOSE, option)
-    return Meaning(Act.UNCLEAR)
+    meant = menu.coded.get(page.code + code)
+    return Meaning(Act.UNCLEAR, meant if meant in page.options else None)
+
+
+def _placed(place: int, menu: Menu, page: Page) -> Meaning:
+    # As "2" in list 2, which may be 22: what chose list 2 is sometimes sent twice, and a
+    # ticket is not taken back. Who meant it says its code.
+    option = page.options[place - 1] if place <= len(page.options) else None
+    if option and page is menu.main:
+        return Meaning(Act.CHOOSE, option)
+    return Meaning(Act.UNCLEAR, option)
 
 
 _COMMANDS = {Intent.MENU: Meaning(Act.MAIN), Intent.BACK: Meaning(Act.BACK)}

@@ -71,6 +71,7 @@ class Menu:
     leave: str  # how to get out of a list that is not the first
     back: str  # the row that does so
     hint: str  # what is said to what was not understood
+    meant: str = ""  # asks whether {code}, {title} was meant; '' says the hint instead
 
     @classmethod
     def load(cls, text: str) -> Self:

@@ -1,6 +1,7 @@
 """What the bot says: numbered text, complete, and the rows of the same as a list."""
 
 import functools
+import re
 
 from router.conversation import limits
 from router.conversation.menu import Menu, Option, Page
@@ -25,9 +26,16 @@ def page_reply(menu: Menu, page: Page) -> Reply:
     return _under(page.text, menu, page)
 
 
-def hint(menu: Menu, current: str | None) -> Reply:
-    """Return the list that the person is in, under a word of excuse."""
-    return _under(menu.hint, menu, menu.page(current))
+def hint(menu: Menu, current: str | None, meant: Option | None = None) -> Reply:
+    """Return the list that the person is in, under a word of excuse.
+
+    *meant* is asked about, where the menu has words for it.
+    """
+    words = menu.hint
+    if meant and menu.meant:
+        places = {"code": meant.code, "title": meant.title}
+        words = re.sub(r"\{(code|title)\}", lambda place: places[place[1]], menu.meant)
+    return _under(words, menu, menu.page(current))
 
 
 def confirmation(option: Option) -> Reply:

@@ -9,7 +9,11 @@ Texts = Mapping[str, str]
 
 TEXTS = ("button", "prompt", "leave", "back", "hint", "confirmation")
 INHERITED = ("area", "wait", "name")  # an option's own, or its menu's
-PLACES = ("name", "option", "wait", "ticket")  # in the confirmation
+# What may stand in braces.
+PLACES = {
+    "confirmation": ("name", "option", "wait", "ticket"),
+    "meant": ("code", "title"),
+}
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
 
@@ -21,8 +25,10 @@ class Tables:
         """Read *text*; what is no TOML reads as an empty file and a problem."""
         self.problems: list[str] = []
         table = self._parsed(text)
-        self.texts = self._texts("the file", table, TEXTS, (), beside=("menus",))
-        self._check_confirmation()
+        self.texts = self._texts(
+            "the file", table, TEXTS, ("meant",), beside=("menus",)
+        )
+        self._check_places()
         self.menus = dict(self._menus(table.get("menus")))
 
     def _parsed(self, text: str) -> Mapping[str, Any]:
@@ -82,21 +88,20 @@ class Tables:
         if not isinstance(value, str):
             self.problems.append(f"{where}: {name} must be a text in quotes")
             return ""
-        if name != "confirmation" and re.search(r"[{}]", value):
+        if name not in PLACES and re.search(r"[{}]", value):
             self.problems.append(f"{where}: {name} has a brace")
         return value.strip()
 
-    def _check_confirmation(self) -> None:
-        template = self.texts.get("confirmation")
-        if template is None:
-            return
-        places = _PLACE.findall(template)
-        self.problems += [
-            f"the file: confirmation has a place {place!a}; there are {', '.join(PLACES)}"
-            for place in places
-            if place not in PLACES
-        ]
-        if places.count("ticket") != 1:
+    def _check_places(self) -> None:
+        for name, known in PLACES.items():
+            text = self.texts.get(name, "")
+            self.problems += [
+                f"the file: {name} has a place {place!a}; there are {', '.join(known)}"
+                for place in _PLACE.findall(text)
+                if place not in known
+            ]
+            if re.search(r"[{}]", _PLACE.sub("", text)):
+                self.problems.append(f"the file: {name} has a brace too many")
+        confirmation = self.texts.get("confirmation")
+        if confirmation is not None and confirmation.count("{ticket}") != 1:
             self.problems.append("the file: confirmation needs {ticket} exactly once")
-        if re.search(r"[{}]", _PLACE.sub("", template)):
-            self.problems.append("the file: confirmation has a brace too many")

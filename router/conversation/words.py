@@ -17,11 +17,15 @@ class Intent(enum.Enum):
     BACK = enum.auto()
     GREETING = enum.auto()
     CODE = enum.auto()
+    PLACE = enum.auto()  # the second one: of the list that is shown
     OTHER = enum.auto()
 
 
 class Heard(NamedTuple):
-    """A message as it is compared; `code` holds the digits of a number, 0 among them."""
+    """A message as it is compared.
+
+    `code` holds the digits of a number, 0 among them, or those of a place: 1 to 10.
+    """
 
     intent: Intent
     words: str
@@ -38,6 +42,8 @@ def hear(text: str) -> Heard:
     if number := _NUMBER.fullmatch(words):
         code = _NUMERALS.get(number[1], number[1])
         return Heard(Intent.CODE if code != "0" else Intent.MENU, words, code)
+    if place := _PLACES.get(words):
+        return Heard(Intent.PLACE, words, place)
     if _GREETING.fullmatch(_REPEATED.sub(r"\1", words)):
         return Heard(Intent.GREETING, words)
     return Heard(Intent.OTHER, words)
@@ -111,10 +117,28 @@ _MEANT = "%@&"  # "2%" is no choice
 
 _MENU = {"menu", "menu principal"}
 _BACK = {"volver", "atras", "volver atras", "volver al menu"}
+_UNITS = ("uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve")
+_TENS = ("treinta", "cuarenta", "cincuenta", "sesenta", "setenta", "ochenta", "noventa")
 _NUMERALS = dict(
     zip(
-        ("uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve"),
-        "123456789",
+        (
+            *_UNITS,
+            "diez",
+            "once",
+            "doce",
+            "trece",
+            "catorce",
+            "quince",
+            *(f"dieci{unit}" for unit in _UNITS[5:]),
+            "veinte",
+            *(f"veinti{unit}" for unit in _UNITS),
+            *(
+                words
+                for ten in _TENS
+                for words in (ten, *(f"{ten} y {unit}" for unit in _UNITS))
+            ),
+        ),
+        map(str, range(1, 100)),
         strict=True,
     )
 )
@@ -122,6 +146,32 @@ _NUMBER = re.compile(
     r"(?:(?:la|el) )?(?:opcion ?)?(?:(?:nro|numero|num|n) ?)?"
     rf"(0|[1-9][0-9]?|{'|'.join(_NUMERALS)})"
 )
+# By place: feminine, as an option is. Alone, "primero" and "segundo" begin a story.
+_ORDINALS = (
+    ("primera", "1ra", "1era"),
+    ("segunda", "2da"),
+    ("tercera", "3ra", "3era"),
+    ("cuarta", "4ta"),
+    ("quinta", "5ta"),
+    ("sexta", "6ta"),
+    ("septima", "setima", "7ma"),
+    ("octava", "8va"),
+    ("novena", "9na"),
+    ("decima", "10ma"),
+)
+_PLACES = {
+    said: str(place)
+    for place, ordinals in enumerate(_ORDINALS, start=1)
+    for ordinal in ordinals
+    for said in (
+        ordinal,
+        f"la {ordinal}",
+        f"{ordinal} opcion",
+        f"la {ordinal} opcion",
+        f"opcion {ordinal}",
+        f"el {ordinal[:-1]}o",
+    )
+}
 _OPENING = "hola|ola|holis?|buenas(?: tardes| noches)?|buen dia|buenos dias|hi|helo|hey"
 _ASKING = "que tal|como (?:estas?|estan|andas?|andan|va)|todo bien"
 # Over words whose repeated letters are one: holaaa, hellooo.

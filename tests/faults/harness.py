@@ -40,6 +40,13 @@ SETTINGS = {
     # Long enough that no row is given up, however often the sink says 500.
     "PSI_RETRY_SCHEDULE_S": ",".join(["0.2"] * 30),
 }
+# What systemd does with a socket (sd_listen_fds(3)), in the process that becomes the service.
+TAKE_OVER = (
+    "import os, sys\n"
+    "os.dup2(int(sys.argv[1]), 3)\n"
+    "os.environ['LISTEN_PID'], os.environ['LISTEN_FDS'] = str(os.getpid()), '1'\n"
+    "os.execv(sys.executable, [sys.executable, '-m', 'router', 'serve'])\n"
+)
 START_S = 20.0
 STALLED_S = 60.0  # a lease of a dead process holds 25 s
 RATE = 400.0
@@ -75,17 +82,24 @@ class Service:
         *,
         mutant: str = "",
         under: Sequence[str] = (),
+        listener: socket.socket | None = None,
     ) -> None:
-        """Run in *directory*; *mutant* names one of tests/faults/mutants.py.
+        """Run in *directory*, at *listener* where there is one, as if it were systemd's.
 
-        *under* is a command that starts it, such as prlimit.
+        *mutant* names one of tests/faults/mutants.py; *under* is a command that starts
+        it, such as prlimit.
         """
-        self.port = free_port()
-        self.url = f"http://{HOST}:{self.port}/webhook"
+        self.port = int(settings.get("PORT", 0)) or free_port()
         self._log = directory / "service.log"
         self._directory = directory
         launch = ["tests.faults.mutants", mutant] if mutant else ["router"]
         self._command = [*under, sys.executable, "-m", *launch, "serve"]
+        self._passed: tuple[int, ...] = ()
+        if listener:
+            self.port = int(listener.getsockname()[1])
+            self._passed = (listener.fileno(),)
+            self._command = [sys.executable, "-c", TAKE_OVER, str(listener.fileno())]
+        self.url = f"http://{HOST}:{self.port}/webhook"
         self._environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
@@ -105,6 +119,7 @@ class Service:
                 env=self._environment,
                 stdout=log,
                 stderr=log,
+                pass_fds=self._passed,
             )
 
     def kill(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -35,25 +36,28 @@ def fronted(
     return installed, authority
 
 
-def restart(box: Box, *, kill: bool) -> None:
-    """Restart the service, in order or by force, and wait until it is back."""
+def restart(box: Box, unit: str, *, kill: bool) -> None:
+    """Restart a service, in order or by force, and wait until it is back."""
     if not kill:
-        box.run("systemctl", "restart", UNIT)
+        box.run("systemctl", "restart", unit)
         return
-    restarts = int(box.of(UNIT, "NRestarts"))
-    box.run("systemctl", "kill", "-s", "KILL", "--kill-who=main", UNIT)
+    restarts = int(box.of(unit, "NRestarts"))
+    box.run("systemctl", "kill", "-s", "KILL", "--kill-who=main", unit)
     for _ in range(1000):
-        if int(box.of(UNIT, "NRestarts")) > restarts and active(box):
+        if int(box.of(unit, "NRestarts")) > restarts and active(box, unit):
             return
-    raise AssertionError(box.run("systemctl", "status", UNIT, check=False))
+    raise AssertionError(box.run("systemctl", "status", unit, check=False))
 
 
-def active(box: Box) -> bool:
-    return box.of(UNIT, "ActiveState") == "active"
+def active(box: Box, unit: str) -> bool:
+    return box.of(unit, "ActiveState") == "active"
 
 
 async def restart_under_load(
-    fronted: tuple[Box, Authority], directory: Path, restarts: int
+    fronted: tuple[Box, Authority],
+    directory: Path,
+    restarts: int,
+    units: Sequence[str] = (UNIT,),
 ) -> None:
     box, authority = fronted
     say(f"seed {SEED}")
@@ -67,14 +71,14 @@ async def restart_under_load(
             await migrate(dsn)
             told = {"DATABASE_URL": dsn, "N8N_WEBHOOK_INGESTA_ROUTER_WSP4": sink.url}
             configure(box, {**SETTINGS, "PSI_ACK_TIMEOUT_S": "8", **told})
-            box.run("systemctl", "restart", UNIT)
+            box.run("systemctl", "restart", *units)
             load = Load(f"https://{NAME}/webhook", SEED, rate=RATE)
             load._client = TlsClient(443, authority.trusting(), CONNECTIONS)
             async with load.running():
                 await load.acks(ACKS_BETWEEN, within_s=BACK_S)
-                kills = itertools.cycle((False, True))
-                for kill in itertools.islice(kills, restarts):
-                    await asyncio.to_thread(restart, box, kill=kill)
+                turns = itertools.cycle(itertools.product((False, True), units))
+                for kill, unit in itertools.islice(turns, restarts):
+                    await asyncio.to_thread(restart, box, unit, kill=kill)
                     await load.acks(ACKS_BETWEEN, within_s=BACK_S)
             ledger = load.ledger
             slowest = max(ledger.latencies_s)
@@ -84,14 +88,24 @@ async def restart_under_load(
             assert ledger.sent == ledger.acked
             await quiet(dsn)
             assert await check(dsn, ledger, sink) == {}
-            box.run("systemctl", "stop", UNIT)
-            await until(lambda: not active(box))
+            pids = [box.of(unit, "MainPID") for unit in units]
+            for unit, pid in zip(units, pids, strict=True):
+                said = box.run("journalctl", f"_PID={pid}", "-o", "cat", "--no-pager")
+                assert "message_processed" in said, unit
+            box.run("systemctl", "stop", *units)
+            await until(lambda: not any(active(box, unit) for unit in units))
 
 
 async def test_4_restarts_behind_nginx_are_seen_by_nobody(
     fronted: tuple[Box, Authority], tmp_path: Path
 ) -> None:
     await restart_under_load(fronted, tmp_path, 4)
+
+
+async def test_of_two_processes_at_one_socket_each_covers_for_the_other(
+    fronted: tuple[Box, Authority], tmp_path: Path
+) -> None:
+    await restart_under_load(fronted, tmp_path, 4, (UNIT, "psi-router@2.service"))
 
 
 @pytest.mark.slow
