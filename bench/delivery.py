@@ -30,6 +30,7 @@ from typing import Any
 import orjson
 import uvloop
 
+from bench.contestant import SECRET
 from bench.load import Client, post
 from bench.machine import (
     HOST,
@@ -42,7 +43,6 @@ from bench.machine import (
     server,
 )
 from bench.servers import Sink
-from bench.throughput import SECRET
 from router.cli.traffic import ID_TEXT, Body, Traffic
 from router.config import Destination
 from router.destinations.client import WebhookClient

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.bed import ROUTER
 from bench.compare import chosen, measure
-from bench.comparison import ROUTER, Figures, Turn, notes, table
+from bench.comparison import Figures, notes, table
+from bench.contestant import Turn
 from bench.machine import ROOT, python
 from bench.peers import PEERS, Peer
 
