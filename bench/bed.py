@@ -63,13 +63,17 @@ class Bed:
         await (migrate(dsn) if peer.tells else make_tables(dsn))
         return dsn
 
+    async def connect(self, dsn: str) -> asyncpg.Connection:
+        """Return a connection that is closed with the bed."""
+        connection = await asyncpg.connect(dsn)
+        self.stack.push_async_callback(connection.close)
+        return connection
+
     async def start(self, peer: Peer, dsn: str | None = None) -> Contestant:
         """Run *peer* on its database until the bed is cleared away."""
         port, log = free_port(), self.place / f"{peer.name}.log"
         dsn = await self.database(peer) if dsn is None else dsn
-        connection = await asyncpg.connect(dsn) if dsn else None
-        if connection:
-            self.stack.push_async_callback(connection.close)
+        connection = await self.connect(dsn) if dsn else None
         env = peer.settings(port, dsn, SECRET)
         running = server(SERVER_CORE, port, peer.arguments(port), log, **env)
         pid = await self.stack.enter_async_context(running)

@@ -33,6 +33,7 @@ CONNECTIONS = 200  # more than are ever in flight, unless a server stalls
 IDLE = 0.5  # messages/s: 30 a minute
 STAGGER_S = 0.5  # between the idle ones
 BEYOND = 5  # answers slower than a percentile, for it to be one
+POINTS = 100  # of a curve, evenly spaced on its logarithmic axis
 PARTS = (0.5, 0.9, 0.95, 0.99, 0.999)
 NAMES = tuple(f"p{part * 100:g}" for part in PARTS)
 
@@ -69,8 +70,15 @@ class Series:
             **{n: self.percentile(p) for n, p in zip(NAMES, PARTS, strict=True)},
             "max": self.latencies_ms[-1],
             "late_p99": percentile(self.late_ms, 0.99),
-            "latencies_ms": [round(ms, 3) for ms in self.latencies_ms],
+            "curve": self.curve(),
         }
+
+    def curve(self) -> list[tuple[float, float]]:
+        """Return the latency in ms over the share of answers that took as long or longer."""
+        count = len(self.latencies_ms)
+        ranks = sorted({int(count ** (n / POINTS)) for n in range(POINTS + 1)})
+        slowest = self.latencies_ms[::-1]
+        return [(rank / count, round(slowest[rank - 1], 3)) for rank in ranks]
 
 
 def percentile(ordered: Sequence[float], part: float) -> float | None:
@@ -175,9 +183,7 @@ def draw(every: Sequence[Series]) -> Figure:
     plots = picture.subplots(1, len(paces), sharey=True, squeeze=False)[0]
     for rate, plot in zip(paces, plots, strict=True):
         for series in (s for s in every if s.rate == rate):
-            count = len(series.latencies_ms)
-            beyond = [1 - place / count for place in range(count)]
-            plot.plot(beyond, series.latencies_ms, label=series.name)
+            plot.plot(*zip(*series.curve(), strict=True), label=series.name)
         plot.set(title=f"{rate:g}/s", xscale="log", yscale="log", xlabel="share slower")
         plot.invert_xaxis()
         plot.grid(alpha=0.3)

@@ -134,8 +134,17 @@ def busy_s() -> tuple[float, float]:
 
 def peak_rss_mb(pid: int) -> float:
     """Return the most memory that a process ever held, in 1e6 bytes."""
+    return _memory_mb(pid, "VmHWM:")
+
+
+def rss_mb(pid: int) -> float:
+    """Return the memory that a process holds, in 1e6 bytes."""
+    return _memory_mb(pid, "VmRSS:")
+
+
+def _memory_mb(pid: int, name: str) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+    return int(status.partition(name)[2].split()[0]) * 1024 / 1e6
 
 
 def description(*packages: str) -> dict[str, str]:
