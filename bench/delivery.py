@@ -7,17 +7,15 @@
     lateness   the whole router with one healthy and one hanging destination: from a webhook's
                200 to the CRM's receipt, and how many a second the CRM gets when all wait
 
-    python -m bench.delivery [--parts attempts,loans,backlog,lateness] [--dead 100000]
-                             [--rates 50,200] [--seconds 10] [--json FILE]
+    python -m bench.delivery --output DIR [--parts attempts,loans,backlog,lateness]
+                             [--dead 100000] [--rates 50,200] [--seconds 10]
 
-Exit 1 if the dead destination makes the live one's claim twice as slow, or a 200 is not told.
+Writes delivery.json, delivery.md and delivery.svg. Exit 1 if the dead destination makes the live one's claim twice as slow, or a 200 is not told.
 """
 
 import argparse
 import asyncio
 import contextlib
-import json
-import secrets
 import statistics
 import sys
 import tempfile
@@ -30,7 +28,9 @@ from typing import Any
 import orjson
 import uvloop
 
+from bench.bed import stop_when_told
 from bench.contestant import SECRET
+from bench.delivered import draw, words
 from bench.load import Client, post
 from bench.machine import (
     HOST,
@@ -42,6 +42,7 @@ from bench.machine import (
     python,
     server,
 )
+from bench.report import Report, parser, rates
 from bench.servers import Sink
 from router.cli.traffic import ID_TEXT, Body, Traffic
 from router.config import Destination
@@ -347,6 +348,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Awaitable[dict[str, Any]]]] = {
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run the parts that were asked for; print each as it ends."""
+    stop_when_told()
     pin(0, OTHER_CORE)
     outbox.PACE_S = 0.0  # of this process: it measures statements, not pauses
     found: dict[str, Any] = {}
@@ -356,38 +358,42 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def broken(found: dict[str, Any]) -> bool:
-    """Return whether a promise was not kept."""
-    slower = found.get("backlog", {}).get("ratio", 0.0) >= MOST_SLOWER
-    late = found.get("lateness", {}).values()
-    return slower or any(part["missing"] for part in late)
+def broken(found: dict[str, Any]) -> list[str]:
+    """Return, in words, which promises were not kept."""
+    ratio = found.get("backlog", {}).get("ratio", 0.0)
+    said = [
+        f"lateness, {name}: {part['missing']} answered 200 were not told"
+        for name, part in found.get("lateness", {}).items()
+        if part["missing"]
+    ]
+    if ratio >= MOST_SLOWER:
+        said.append(f"backlog: a dead destination makes a live claim {ratio} x as slow")
+    return said
+
+
+def report(found: dict[str, Any]) -> Report:
+    """Return what was found, in words, data and a picture."""
+    parts = {"parts": found}
+    return Report("delivery", words(found), parts, draw(found), broken=broken(found))
 
 
 def main() -> int:
     """Read the options and measure."""
-    parser = argparse.ArgumentParser(
-        description="What telling costs, and how late a CRM hears; see bench/README.md."
-    )
-    add = parser.add_argument
+    made = parser("What telling costs, and how late a CRM hears")
+    add = made.add_argument
     add("--parts", type=lambda text: text.split(","), default=list(PARTS))
     add("--attempts", type=int, default=4000, help="a round (default %(default)s)")
     add("--rounds", type=int, default=5, help="of attempts (default %(default)s)")
     add("--rows", type=int, default=8000, help="of loans, at most (%(default)s)")
     add("--dead", type=int, default=100_000, help="pending rows (%(default)s)")
     add("--claims", type=int, default=60, help="of a median (default %(default)s)")
-    add("--rates", type=lambda text: [float(x) for x in text.split(",")])
+    add("--rates", type=rates, default=[50.0, 200.0], help="messages/s")
     add("--seconds", type=float, default=10.0, help="at each rate (%(default)s)")
     add("--burst", type=int, default=5000, help="messages at once (%(default)s)")
     add("--contacts", type=int, default=1000, help="people (default %(default)s)")
-    add("--seed", type=int, default=secrets.randbelow(2**31), help="default: a new one")
-    add("--json", type=Path, help="a file for the figures")
-    parser.set_defaults(rates=[50.0, 200.0])
-    options = parser.parse_args()
+    options = made.parse_args()
     print(f"seed {options.seed}", flush=True)
-    found = uvloop.run(measure(options))
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
-    return 1 if broken(found) else 0
+    return report(uvloop.run(measure(options))).write(options)
 
 
 if __name__ == "__main__":

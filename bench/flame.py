@@ -15,7 +15,7 @@ Stacks = Counter[tuple[str, ...]]
 LINE = re.compile(r":\d+$")
 
 WIDTH, ROW, FONT = 1200.0, 17, 11
-CHARACTER = 6.2  # wide, at that size
+CHARACTER = 6.8  # wide, at that size
 NARROWEST = 0.4  # what is drawn at all, of WIDTH
 HEAD = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '

@@ -21,6 +21,7 @@ from typing import Any
 
 import uvloop
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from bench.bed import bare, bed
 from bench.contest import Rules, introduce
@@ -185,6 +186,7 @@ def draw(every: Sequence[Series]) -> Figure:
         for series in (s for s in every if s.rate == rate):
             plot.plot(*zip(*series.curve(), strict=True), label=series.name)
         plot.set(title=f"{rate:g}/s", xscale="log", yscale="log", xlabel="share slower")
+        plot.xaxis.set_minor_formatter(NullFormatter())
         plot.invert_xaxis()
         plot.grid(alpha=0.3)
     plots[0].set_ylabel("ms")

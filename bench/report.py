@@ -59,13 +59,20 @@ class Report:
 
 
 def commit() -> str:
-    """Return the short hash of what is checked out, with a + if files differ from it."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+"]
+    """Return the short hash of what is checked out, with a + if the code differs from it."""
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=True)
+        name = _git("rev-parse", "--short", "HEAD")
+        changed = _git("status", "--porcelain", "-uno", "--", "router", "bench/*.py")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return said.stdout.strip()
+    return name + "+" * bool(changed)
+
+
+def _git(*words: str) -> str:
+    command = ["git", "-C", str(ROOT), *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def parser(words: str, **more: Any) -> argparse.ArgumentParser:

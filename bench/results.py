@@ -1,0 +1,242 @@
+"""All the measurements, in under ten minutes, and bench/RESULTS.md from what they found.
+
+Each script runs by itself; what it writes goes to bench/results/. One that fails, or takes
+longer than it may, is named, and hides nobody else's result. A goal that is not reached is
+said so, and is no failure of the run.
+
+    python -m bench.results [--only latency,batch] [--write]
+
+--write measures nothing: it writes RESULTS.md, and the headline in README.md, from what lies
+in bench/results/. Exit 1 if a script failed.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.goals import Found, goals, missed, only
+from bench.machine import ROOT, python
+
+HERE = ROOT / "bench"
+PLACE = HERE / "results"
+STOP_S = 30.0
+HEADLINE = re.compile(r"(?<=<!-- headline -->\n).*?(?=<!-- /headline -->)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One measurement of the short set; it is ended after `limit_s`."""
+
+    name: str
+    question: str
+    options: str
+    limit_s: float
+
+    @property
+    def command(self) -> str:
+        """How it is run by hand."""
+        return (
+            f"python -m bench.{self.name} --output bench/results {self.options}".strip()
+        )
+
+
+SHORT = (
+    Script(
+        "compare",
+        "Against what anybody would build instead",
+        "--rounds 4 --seconds 1.5 --contacts 500",
+        240,
+    ),
+    Script(
+        "throughput",
+        "How many a second, and what a message costs",
+        "--rounds 3 --count 6000 --connections 50,200 --contacts 1000 --seconds 5",
+        150,
+    ),
+    Script("latency", "How long a 200 takes", "--seconds 6 --idle 20", 180),
+    Script(
+        "batch", "What large bodies save", "--rounds 3 --seconds 1 --most 20000", 120
+    ),
+    Script(
+        "growth",
+        "With years of messages already there",
+        "--rounds 3 --seconds 2 --contacts 500",
+        180,
+    ),
+    Script(
+        "memory",
+        "How much memory",
+        "--seconds 8 --soak 20 --contacts 2000",
+        120,
+    ),
+    Script("startup", "From the start to ready", "--starts 5", 60),
+    Script(
+        "delivery",
+        "What telling costs, and how late a CRM hears",
+        "--rounds 3 --dead 50000 --claims 30 --seconds 4 --burst 3000",
+        120,
+    ),
+)
+
+
+def measured(script: Script) -> str:
+    """Run a script; return what is wrong with it, '' if nothing."""
+    for old in PLACE.glob(f"{script.name}.*"):
+        old.unlink()
+    print(f"\n== {script.command}", flush=True)
+    command = python(f"bench.{script.name}", "--output", str(PLACE))
+    process = subprocess.Popen([*command, *script.options.split()], cwd=ROOT)
+    try:
+        status = process.wait(script.limit_s)
+    except subprocess.TimeoutExpired:
+        return f"took longer than {script.limit_s:.0f} s"
+    finally:
+        _end(process)
+    return f"ended with status {status}" if status else ""
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    # SIGTERM: it stops its servers and removes its databases before it ends.
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def found(place: Path = PLACE) -> dict[str, dict[str, Any]]:
+    """Return the data that lie in *place*, by the script's name."""
+    return {
+        path.stem: json.loads(path.read_text()) for path in sorted(place.glob("*.json"))
+    }
+
+
+def results(every: Found, failed: dict[str, str], place: Path = PLACE) -> str:
+    """Return RESULTS.md."""
+    lines = [
+        "# Results",
+        "",
+        "Written by `make bench`; what each script asks: [README.md](README.md).",
+        "",
+    ]
+    lines += machine(every)
+    lines += ["", "## Against the goals", "", goals(every), ""]
+    lines += [f"Not reached: {'; '.join(missed(every)) or 'nothing'}.", ""]
+    lines += [
+        f"**{name} {why}**: its part is missing or incomplete."
+        for name, why in failed.items()
+    ]
+    for name, why in left_out(every).items():
+        lines.append(f"Left out of the comparison: {name}, needs {why}.")
+    for script in SHORT:
+        lines += section(script, every, place)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def left_out(every: Found) -> dict[str, str]:
+    """Return the peers that could not run, and why."""
+    return dict(every.get("compare", {}).get("left_out", {}))
+
+
+def machine(every: Found) -> list[str]:
+    """Return what it ran on, from the script that knows most."""
+    described = [data["machine"] for data in every.values() if "machine" in data]
+    if not described:
+        return ["Nothing was measured."]
+    most: dict[str, str] = max(described, key=len)
+    return [f"- {name}: {value}" for name, value in most.items()]
+
+
+def section(script: Script, every: Found, place: Path) -> list[str]:
+    """Return one script's part."""
+    lines = ["", f"## {script.question}", "", f"`{script.command}`"]
+    if script.name not in every:
+        return [*lines, "", "Not measured."]
+    data = every[script.name]
+    lines += [
+        f"({data['at']}, commit {data['commit']}, seed {data['options']['seed']})",
+        "",
+    ]
+    lines += [f"**BROKEN: {line}**\n" for line in data["broken"]]
+    lines.append((place / f"{script.name}.md").read_text())
+    if (place / f"{script.name}.svg").exists():
+        lines.append(f"![{script.name}](results/{script.name}.svg)")
+    return lines
+
+
+def headline(every: Found) -> str:
+    """Return the README's lines about speed: figures as they were measured."""
+    data = every["compare"]
+    router = only(data["contestants"], name="router")
+    times = [
+        f"{one['router_is']:.2f} times {one['what']}"
+        for one in data["contestants"]
+        if one["name"] in {"bare", "plan", "cte", "go"}
+    ]
+    return (
+        f"`make bench`, {data['at'][:10]}, {data['machine']['cores']} cores "
+        f"({data['machine']['processor']}), commit {data['commit']}: "
+        f"**{router['median']['rate']:,.0f} durable messages a second** on one core, everything "
+        f"switched on; that is {'; '.join(times)}.{_noise(router)}\n"
+    )
+
+
+def _noise(router: dict[str, Any]) -> str:
+    noisy, of = router["noisy_rounds"], len(router["rounds"]["rate"])
+    return f" Others used the machine in {noisy} of {of} rounds." if noisy else ""
+
+
+def write(failed: dict[str, str]) -> None:
+    """Write RESULTS.md, and the README's headline where there is one to be told."""
+    every = found()
+    (HERE / "RESULTS.md").write_text(results(every, failed))
+    if "compare" in every:
+        readme = ROOT / "README.md"
+        told = headline(every)
+        readme.write_text(HEADLINE.sub(lambda _: told, readme.read_text()))
+
+
+def run(scripts: Sequence[Script]) -> dict[str, str]:
+    """Run *scripts*, one after the other; return what failed, and how."""
+    PLACE.mkdir(exist_ok=True)
+    failed = {}
+    for script in scripts:
+        if wrong := measured(script):
+            failed[script.name] = wrong
+            print(f"FAILED: {script.name} {wrong}", flush=True)
+    return failed
+
+
+def main() -> int:
+    """Read the options, measure, write."""
+    names = [script.name for script in SHORT]
+    made = argparse.ArgumentParser(
+        description="The short set of measurements; see bench/README.md."
+    )
+    made.add_argument("--only", type=lambda text: text.split(","), default=names)
+    made.add_argument("--write", action="store_true", help="measure nothing")
+    options = made.parse_args()
+    if unknown := set(options.only) - set(names):
+        made.error(f"no such scripts: {', '.join(sorted(unknown))}")
+    began = time.monotonic()
+    scripts = [script for script in SHORT if script.name in options.only]
+    failed = {} if options.write else run(scripts)
+    write(failed)
+    for name, why in left_out(found()).items():
+        print(f"left out: {name}, needs {why}")
+    for name, wrong in failed.items():
+        print(f"FAILED: {name} {wrong}")
+    print(f"bench/RESULTS.md written; {time.monotonic() - began:.0f} s")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
