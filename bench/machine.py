@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.load import Connection
+from router.store.embedded import binaries
 
 HOST = "127.0.0.1"
 SERVER_CORE, OTHER_CORE = 0, 1
@@ -155,10 +156,11 @@ def description(*packages: str) -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
-    for program in (["node", "--version"], ["go", "version"]):
+    postgres = str((binaries() or Path()) / "postgres")
+    for program in ([postgres, "-V"], ["node", "--version"], ["go", "version"]):
         if shutil.which(program[0]):
             said = subprocess.run(program, capture_output=True, text=True, check=True)
-            found[program[0]] = said.stdout.strip()
+            found[Path(program[0]).name] = said.stdout.strip()
     return found | {package: version(package) for package in packages}
 
 

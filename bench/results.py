@@ -129,7 +129,7 @@ def results(every: Found, failed: dict[str, str], place: Path = PLACE) -> str:
     ]
     lines += machine(every)
     lines += ["", "## Against the goals", "", goals(every), ""]
-    lines += [f"Not reached: {'; '.join(missed(every)) or 'nothing'}.", ""]
+    lines += [f"Not reached: {what}." for what in missed(every)] + [""]
     lines += [
         f"**{name} {why}**: its part is missing or incomplete."
         for name, why in failed.items()
