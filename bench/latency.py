@@ -104,8 +104,8 @@ async def measure(options: argparse.Namespace) -> Report:
                 for one in here.contestants:
                     key = rate, one.peer.name
                     series = found.setdefault(key, Series(one.peer.name, rate))
-                    seconds = options.seconds / options.rounds
-                    await _ask(one, series, seconds, options, number)
+                    seconds = max(options.seconds, options.answers / rate)
+                    await _ask(one, series, seconds / options.rounds, options, number)
         idle = await _idle(here.contestants, options) if options.idle else []
         every = [*found.values(), *idle]
         return report(every, [*await losses(here.contestants), *refusals(every)])
@@ -200,6 +200,7 @@ def arguments() -> argparse.Namespace:
     add = made.add_argument
     add("--rates", type=rates, default=[50.0, 200.0, 500.0, 1000.0], help="a second")
     add("--seconds", type=float, default=10.0, help="at each rate (%(default)s)")
+    add("--answers", type=int, default=500, help="at each, at least (%(default)s)")
     add("--idle", type=float, default=30.0, help="seconds at 30 a minute; 0: none")
     add("--rounds", type=int, default=2, help="that they are spread over (%(default)s)")
     add("--contacts", type=int, default=1000, help="people (default %(default)s)")

@@ -15,6 +15,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,12 @@ HERE = ROOT / "bench"
 PLACE = HERE / "results"
 LIMIT_S = 300.0  # of a script: on a quiet machine none takes half of it
 STOP_S = 30.0
+SHORT_NAMES = {
+    "bare": "a bare aiohttp handler",
+    "plan": "the plan's design in Node",
+    "cte": "express with one CTE a message",
+    "go": "Go with one CTE a message",
+}
 HEADLINE = re.compile(r"(?<=<!-- headline -->\n).*?(?=<!-- /headline -->)", re.DOTALL)
 
 
@@ -123,13 +130,14 @@ def results(every: Found, failed: dict[str, str], place: Path = PLACE) -> str:
     ]
     lines += machine(every)
     lines += ["", "## Against the goals", "", goals(every), ""]
-    lines += [f"Not reached: {what}." for what in missed(every)] + [""]
+    lines += [f"- Not reached: {what}." for what in missed(every)]
+    lines += [f"- {told}" for told in noise(every)]
     lines += [
-        f"**{name} {why}**: its part is missing or incomplete."
+        f"- **{name} {why}**: its part is missing or incomplete."
         for name, why in failed.items()
     ]
     for name, why in left_out(every).items():
-        lines.append(f"Left out of the comparison: {name}, needs {why}.")
+        lines.append(f"- Left out of the comparison: {name}, needs {why}.")
     for script in SHORT:
         lines += section(script, every, place)
     return "\n".join(lines).rstrip() + "\n"
@@ -166,26 +174,36 @@ def section(script: Script, every: Found, place: Path) -> list[str]:
     return lines
 
 
+def noise(every: Found) -> list[str]:
+    """Return, in words, in how many rounds of the comparison others used the machine."""
+    rows = every.get("compare", {}).get("contestants", [])
+    noisy = sum(row["noisy_rounds"] for row in rows)
+    turns = sum(len(row["rounds"]["rate"]) for row in rows)
+    if not noisy:
+        return []
+    return [
+        f"In {noisy} of {turns} turns others took more than a tenth of the machine."
+    ]
+
+
 def headline(every: Found) -> str:
     """Return the README's lines about speed: figures as they were measured."""
     data = every["compare"]
     router = only(data["contestants"], name="router")
     times = [
-        f"{one['router_is']:.2f} times {one['what']}"
+        f"{one['router_is']:.2f} times {SHORT_NAMES[one['name']]}"
         for one in data["contestants"]
-        if one["name"] in {"bare", "plan", "cte", "go"}
+        if one["name"] in SHORT_NAMES
     ]
-    return (
+    told = [
         f"`make bench`, {data['at'][:10]}, {data['machine']['cores']} cores "
-        f"({data['machine']['processor']}), commit {data['commit']}: "
-        f"**{router['median']['rate']:,.0f} durable messages a second** on one core, everything "
-        f"switched on; that is {'; '.join(times)}.{_noise(router)}\n"
-    )
-
-
-def _noise(router: dict[str, Any]) -> str:
-    noisy, of = router["noisy_rounds"], len(router["rounds"]["rate"])
-    return f" Others used the machine in {noisy} of {of} rounds." if noisy else ""
+        f"({data['machine']['processor']}), commit {data['commit']}:",
+        f"**{router['median']['rate']:,.0f} durable messages a second** on one core, "
+        "everything switched on.",
+        f"In the same run that is {', '.join(times)}.",
+        *noise(every),
+    ]
+    return textwrap.fill(" ".join(told), 130, break_on_hyphens=False) + "\n"
 
 
 def write(failed: dict[str, str]) -> None:

@@ -170,7 +170,14 @@ def test_what_failed_what_broke_and_what_is_missing_is_said(tmp_path: Path) -> N
         "options": {"seed": 7},
         "broken": ["router: 1 of 9 messages answered 200 are not in the table"],
         "left_out": {"go": "bench/baselines/go/receiver (make peers)"},
-        "contestants": [{"name": "bare", "router_is": 0.2}],
+        "contestants": [
+            {
+                "name": "bare",
+                "router_is": 0.2,
+                "noisy_rounds": 1,
+                "rounds": {"rate": [5.0, 6.0]},
+            }
+        ],
     }
     (tmp_path / "compare.json").write_text(json.dumps(data))
     (tmp_path / "compare.md").write_text("the table\n")
@@ -178,6 +185,7 @@ def test_what_failed_what_broke_and_what_is_missing_is_said(tmp_path: Path) -> N
     assert "**latency ended with status 1**" in text
     assert "go, needs bench/baselines/go/receiver (make peers)" in text
     assert "BROKEN: router: 1 of 9" in text
+    assert "In 1 of 2 turns others took" in text
     assert "the table" in text
     assert list(missed(found(tmp_path))) == ["durable msg/s / bare aiohttp"]
     assert text.count("Not measured.") == len(SHORT) - 1

@@ -35,12 +35,12 @@ SMALL = [
     ),
     Small(
         "latency",
-        "--rates 20,40 --seconds 2 --idle 2 --contacts 40",
+        "--rates 20,40 --seconds 2 --answers 60 --idle 2 --contacts 40",
         lambda found: (
             [(s["name"], s["rate"], s["answers"]) for s in found["series"]]
             == [
                 (name, rate, answers)
-                for rate, answers in ((0.5, 1), (20, 40), (40, 80))
+                for rate, answers in ((0.5, 1), (20, 60), (40, 80))
                 for name in ("bare", "untold", "telling")
             ]
         ),
