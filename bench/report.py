@@ -6,7 +6,9 @@ All three go to the directory of --output as NAME.md, NAME.json and NAME.svg.
 import argparse
 import json
 import secrets
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -54,8 +56,15 @@ class Report:
             "commit": commit(),
             "machine": description(*self.packages),
             "options": given,
+            "arguments": arguments(sys.argv[1:]),
             "broken": self.broken,
         }
+
+
+def arguments(words: Sequence[str]) -> str:
+    """Return what a script was given, without the place of the output."""
+    place = words.index("--output") if "--output" in words else len(words)
+    return shlex.join([*words[:place], *words[place + 2 :]])
 
 
 def commit() -> str:

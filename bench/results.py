@@ -18,7 +18,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,14 +159,12 @@ def machine(every: Found) -> list[str]:
 
 def section(script: Script, every: Found, place: Path) -> list[str]:
     """Return one script's part."""
-    lines = ["", f"## {script.question}", "", f"`{script.command}`"]
+    lines = ["", f"## {script.question}", ""]
     if script.name not in every:
-        return [*lines, "", "Not measured."]
+        return [*lines, f"Not measured: `{script.command}`."]
     data = every[script.name]
-    lines += [
-        f"({data['at']}, commit {data['commit']}, seed {data['options']['seed']})",
-        "",
-    ]
+    told = f"{data['at']}, commit {data['commit']}, seed {data['options']['seed']}"
+    lines += [f"`{replace(script, options=data['arguments']).command}` ({told})", ""]
     lines += [f"**BROKEN: {line}**\n" for line in data["broken"]]
     lines.append((place / f"{script.name}.md").read_text())
     if (place / f"{script.name}.svg").exists():
@@ -195,11 +193,11 @@ def headline(every: Found) -> str:
         for one in data["contestants"]
         if one["name"] in SHORT_NAMES
     ]
+    where = f"{data['machine']['cores']} cores ({data['machine']['processor']})"
+    rate = f"**{router['median']['rate']:,.0f} durable messages a second** on one core"
     told = [
-        f"`make bench`, {data['at'][:10]}, {data['machine']['cores']} cores "
-        f"({data['machine']['processor']}), commit {data['commit']}:",
-        f"**{router['median']['rate']:,.0f} durable messages a second** on one core, "
-        "everything switched on.",
+        f"`make bench`, {data['at'][:10]}, {where}, commit {data['commit']}:",
+        f"{rate}, everything switched on.",
         f"In the same run that is {', '.join(times)}.",
         *noise(every),
     ]

@@ -17,7 +17,7 @@ from bench.latency import Series, percentile
 from bench.load import Run, open_loop
 from bench.machine import ROOT
 from bench.memory import slope
-from bench.report import Report, commit, table
+from bench.report import Report, arguments, commit, table
 from bench.results import HEADLINE, SHORT, found, headline, results
 from bench.volume import grown, images
 
@@ -168,6 +168,7 @@ def test_what_failed_what_broke_and_what_is_missing_is_said(tmp_path: Path) -> N
         "commit": "abc",
         "machine": {"cores": "2"},
         "options": {"seed": 7},
+        "arguments": "--rounds 3",
         "broken": ["router: 1 of 9 messages answered 200 are not in the table"],
         "left_out": {"go": "bench/baselines/go/receiver (make peers)"},
         "contestants": [
@@ -188,7 +189,8 @@ def test_what_failed_what_broke_and_what_is_missing_is_said(tmp_path: Path) -> N
     assert "In 1 of 2 turns others took" in text
     assert "the table" in text
     assert list(missed(found(tmp_path))) == ["durable msg/s / bare aiohttp"]
-    assert text.count("Not measured.") == len(SHORT) - 1
+    assert "`python -m bench.compare --output bench/results --rounds 3` (2026" in text
+    assert text.count("Not measured: `") == len(SHORT) - 1
 
 
 def test_a_report_is_written_and_a_broken_promise_is_a_status(
@@ -202,6 +204,14 @@ def test_a_report_is_written_and_a_broken_promise_is_a_status(
     assert written["options"] == {"seed": 7}, "no path of this machine"
     assert written["commit"] == commit()
     assert (tmp_path / "one.md").read_text() == "words\n"
+
+
+def test_what_a_script_was_given_is_told_without_a_place() -> None:
+    assert (
+        arguments(["--rounds", "3", "--output", "x/y", "--untold"])
+        == "--rounds 3 --untold"
+    )
+    assert arguments([]) == ""
 
 
 def test_a_table_is_markdown() -> None:
