@@ -13,6 +13,7 @@ in bench/results/. Exit 1 if a script failed.
 import argparse
 import json
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -235,6 +236,7 @@ def main() -> int:
     options = made.parse_args()
     if unknown := set(options.only) - set(names):
         made.error(f"no such scripts: {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the script in hand, too
     began = time.monotonic()
     scripts = [script for script in SHORT if script.name in options.only]
     failed = {} if options.write else run(scripts)
