@@ -33,6 +33,7 @@ from router.store.embedded import EmbeddedPostgres
 from router.store.migrate import migrate
 
 BARE, ROUTER, SINK = "bare", "router", "sink"
+SIGNING = "whsec_" + "YmVuY2gtYmVuY2gtYmVuY2gtYmVuY2gh"
 
 
 @dataclass(slots=True)
@@ -143,7 +144,7 @@ def settings(sink: int | None) -> dict[str, str]:
     told = f"http://{HOST}:{sink}/crm"
     return ({"N8N_WEBHOOK_INGESTA_ROUTER_WSP4": told} if sink else {}) | {
         "WHATSAPP_VERIFY_TOKEN": "bench",
-        "PSI_SIGNING_SECRET": "whsec_" + "YmVuY2gtYmVuY2gtYmVuY2gtYmVuY2gh",
+        "PSI_SIGNING_SECRET": SIGNING,
     }
 
 

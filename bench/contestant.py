@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import asyncpg
 
-from bench.load import Client, Run, closed_loop, post
+from bench.load import HANG_S, Client, Run, closed_loop, post
 from bench.machine import HOST
 from bench.peers import Peer
 from router.cli.traffic import Body, Traffic
@@ -19,7 +19,6 @@ SECRET = b"app-secret-of-the-bench"
 TARGET = f"http://{HOST}/webhook"  # in every request, so that all get the same bytes
 PER = 10_000  # messages that CPU seconds are given for
 LATE_S = 300.0  # for what a server stores or tells after its last answer
-HANG_S = 60.0  # beyond the seconds of a turn
 CROWD_BATCH = 50
 PENDING = "select exists (select from router.outbox where state = 'pending')"
 STORED = """

@@ -19,6 +19,7 @@ from router.whatsapp.signature import sign
 HEAD_END = b"\r\n\r\n"
 LENGTH = b"content-length:"
 LEAD_S = 0.05  # from the call of an open loop to its first request
+HANG_S = 60.0  # for answers, beyond the time that a load takes
 
 
 class Answer(NamedTuple):
@@ -195,12 +196,14 @@ async def open_loop(
     """Send by the clock, however slow the answers are.
 
     A latency counts from the instant that the clock set for its request, so nothing is
-    left out of it: neither a wait for a connection, nor this side's own lateness.
+    left out of it: neither a wait for a connection, nor this side's own lateness. Raises
+    TimeoutError where answers do not come at all.
     """
     run, client, stop = Run(), Client(url, connections), threading.Event()
     started = time.perf_counter() + LEAD_S
     dues = [started + place / rate for place in range(len(requests))]
-    async with asyncio.TaskGroup() as group:
+    bound = asyncio.timeout(LEAD_S + len(dues) / rate + HANG_S)
+    async with bound, asyncio.TaskGroup() as group:
 
         def send(place: int) -> None:
             work = run.timed(client, place, requests[place], dues[place])

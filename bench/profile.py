@@ -81,9 +81,17 @@ async def spying(
         yield
     finally:
         process.send_signal(signal.SIGINT)
-        said, _ = await asyncio.to_thread(process.communicate, timeout=END_S)
+        said = await asyncio.to_thread(_last_words, process)
     if process.returncode:
         sys.exit(f"py-spy took nothing:\n{said}")
+
+
+def _last_words(process: subprocess.Popen[str]) -> str:
+    try:
+        return process.communicate(timeout=END_S)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()[0]
 
 
 def _started(command: list[str]) -> subprocess.Popen[str]:

@@ -11,6 +11,7 @@ Writes startup.json, startup.md and startup.svg. Exit 1 if it does not get ready
 
 import argparse
 import asyncio
+import contextlib
 import statistics
 import subprocess
 import sys
@@ -67,10 +68,8 @@ async def _start(here: Bed, dsn: str) -> Start:
     began = time.perf_counter()
     process = spawn(SERVER_CORE, peer.arguments(port), log, **env)
     try:
-        while not await _ready(port):
-            if process.poll() is not None or time.perf_counter() - began > START_S:
-                sys.exit(f"the router does not get ready:\n{tail(log)}")
-            await asyncio.sleep(ASK_S)
+        if not await _gets_ready(port, process):
+            sys.exit(f"the router does not get ready:\n{tail(log)}")
         ready = time.perf_counter() - began
         used, memory = cpu_s(process.pid), rss_mb(process.pid)
     finally:
@@ -82,6 +81,16 @@ async def _start(here: Bed, dsn: str) -> Start:
 
 def _wait(process: subprocess.Popen[bytes]) -> None:
     process.wait(STOP_S)
+
+
+async def _gets_ready(port: int, process: subprocess.Popen[bytes]) -> bool:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(START_S):
+            while process.poll() is None:
+                if await _ready(port):
+                    return True
+                await asyncio.sleep(ASK_S)
+    return False
 
 
 async def _ready(port: int) -> bool:
