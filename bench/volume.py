@@ -1,8 +1,8 @@
 """What a message weighs: bytes of WAL, and bytes that tables and indexes grow by.
 
 The first change of a page after a checkpoint puts the whole page into the WAL. So a
-checkpoint, then a load that does not count, then the one that does: what is left of full
-pages is told apart by `pg_waldump`.
+checkpoint, then a load that does not count, then the one that does. What is left of full
+pages (a vacuum comes by when it likes) is told apart by `pg_waldump`.
 """
 
 import subprocess

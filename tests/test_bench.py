@@ -162,6 +162,14 @@ def test_every_goal_is_of_a_script_of_the_short_set() -> None:
     assert all(goal.value({}) is None for goal in GOALS)
 
 
+def test_the_wal_of_a_message_is_without_images_of_pages() -> None:
+    (goal,) = (goal for goal in GOALS if goal.what.startswith("WAL"))
+    weight = {"wal_bytes": 7000.0, "full_page_bytes": 3400.0}
+    assert goal.value({"throughput": {"per_message": weight}}) == 3.6
+    told = {"per_message": weight | {"full_page_bytes": None}}
+    assert goal.value({"throughput": told}) == 7.0
+
+
 def test_what_failed_what_broke_and_what_is_missing_is_said(tmp_path: Path) -> None:
     data = {
         "at": "2026-01-01T00:00:00",
