@@ -53,8 +53,8 @@ format: $(VENV)/.test                 ## what lint would complain about, mended
 coverage: $(VENV)/.test packages
 	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing
 
-bench: $(VENV)/.test peers            ## the measurements
-	$(BIN)/python -m bench.throughput
+bench: $(VENV)/.test peers            ## the measurements, into bench/RESULTS.md
+	$(BIN)/python -m bench.results
 
 screenshot: $(VENV)/.test packages    ## docs/chat.png anew
 	$(BIN)/python -m tests.chat_page docs/chat.png

@@ -1,19 +1,19 @@
 """What bench/compare.py found, as data, as a table and as a picture."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from bench.bed import BARE, ROUTER
+from bench.contestant import PER, Turn
 from bench.peers import Peer
+from bench.report import canvas
+from bench.report import table as tabulate
 
-PER = 10_000  # messages that CPU seconds are given for
 NOISY = 0.10  # share of the machine that others took
-BARE, ROUTER = "bare", "router"
 HEADINGS = (
     "",
     "durable msg/s",
@@ -28,20 +28,6 @@ HEADINGS = (
     "200s",
     "missing",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """What one contestant did in one round."""
-
-    rate: float  # answered 200 and, where it stores at all, stored, per second
-    answered: float  # answered 200 per second
-    p50_ms: float
-    p99_ms: float
-    cpu_s: float  # of the server, per 10,000
-    postgres_cpu_s: float  # per 10,000
-    foreign: float  # share of the machine's CPU that nobody of ours used
-    stolen: float  # share that the host took
 
 
 @dataclass(slots=True)
@@ -67,6 +53,11 @@ class Figures:
         """Return how many times *other*'s rate this one's is: the median round."""
         pairs = zip(self.all("rate"), other.all("rate"), strict=True)
         return statistics.median(mine / theirs for mine, theirs in pairs)
+
+    @property
+    def name(self) -> str:
+        """Whose figures they are."""
+        return self.peer.name
 
     @property
     def noisy(self) -> int:
@@ -106,17 +97,7 @@ def _row(f: Figures, bare: Figures | None, router: Figures | None) -> dict[str, 
 
 def table(figures: Sequence[Figures]) -> str:
     """Return the figures as a table that is also Markdown."""
-    rows = [HEADINGS] + [_cells(row) for row in data(figures)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [_line(row, widths) for row in rows]
-    rule = "|".join("-" * (width + 2) for width in widths)
-    return "\n".join([lines[0], f"|{rule}|", *lines[1:]])
-
-
-def _line(cells: Iterable[str], widths: Iterable[int]) -> str:
-    first, *others = zip(cells, widths, strict=True)
-    padded = [first[0].ljust(first[1])] + [cell.rjust(width) for cell, width in others]
-    return f"| {' | '.join(padded)} |"
+    return tabulate(HEADINGS, map(_cells, data(figures)))
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -147,7 +128,8 @@ def notes(figures: Sequence[Figures], left_out: dict[str, str]) -> list[str]:
     lines = [
         f"CPU: seconds per {PER:,} messages, until all of them are stored and told."
     ]
-    lines += [f"* {f.peer.what}: {_reservation(f)}." for f in figures if f.mark]
+    marked = {f.peer.what: f for f in figures if f.mark}
+    lines += [f"* {what}: {_reservation(f)}." for what, f in marked.items()]
     lines += [f"Left out: {name}, needs {what}." for name, what in left_out.items()]
     lines += [
         f"Noisy: {f.peer.name}, {f.noisy} of {len(f.turns)} rounds (others took up to "
@@ -167,11 +149,9 @@ def _reservation(f: Figures) -> str:
     )
 
 
-def draw(figures: Sequence[Figures], path: Path) -> None:
-    """Write rates and CPU of all as bars, in an SVG."""
-    # The same figures give the same file, and its words are text.
-    mpl.rcParams.update({"svg.hashsalt": "bench", "svg.fonttype": "none"})
-    picture = Figure(figsize=(10, 0.6 * len(figures) + 1.6), layout="constrained")
+def draw(figures: Sequence[Figures]) -> Figure:
+    """Return rates and CPU of all as bars."""
+    picture = canvas(10, 0.6 * len(figures) + 1.6)
     left, right = picture.subplots(1, 2, sharey=True)
     names = [f.peer.what + f.mark for f in figures]
     rates = [f.median("rate") for f in figures]
@@ -187,4 +167,4 @@ def draw(figures: Sequence[Figures], path: Path) -> None:
     right.barh(names, postgres, left=server, label="PostgreSQL")
     right.set_xlabel(f"CPU seconds per {PER:,} messages")
     right.legend()
-    picture.savefig(path, metadata={"Date": None})
+    return picture

@@ -1,207 +1,136 @@
-"""The session of bench/compare.py: who runs, whose turn it is, what was answered.
+"""Servers that take turns: A B C ... A B C ..., each with the same requests as the others.
 
-Between two readings of the clocks of `Contest._turn` lies one turn and nothing else.
+First everybody writes to each of them, so that contacts exist; most conversations then belong
+to an area, as most do once somebody answers. Then a warm-up that does not count; then the
+rounds. Between two readings of the clocks of `Bed.turn` lies one turn and nothing else.
 """
 
-import argparse
-import asyncio
-import os
-import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
+from itertools import islice
 
-import asyncpg
-
-from bench.comparison import PER, ROUTER, Figures, Turn
-from bench.load import Client, Run, closed_loop, post
-from bench.machine import HOST, busy_s, cpu_s, peak_rss_mb, postgres_cpu_s
-from bench.peers import Peer
-from bench.throughput import HANDED_OVER, PENDING, SECRET, STORED
+from bench.bed import Bed
+from bench.comparison import Figures
+from bench.contestant import Contestant, Request, crowd, signed
+from bench.machine import peak_rss_mb
 from router.cli.traffic import Body, Traffic
 
-TARGET = f"http://{HOST}/webhook"  # in every request, so that all get the same bytes
-CROWD = 3  # messages a person, before anything is measured
-CROWD_BATCH = 50
-LATE_S = 120.0  # for what a server stores or tells after its last answer
-HANG_S = 30.0  # beyond the seconds of a turn
+HANDED_OVER = "update conversaciones set router_estado = 'derivada', area = 'Alumnos'"
 
-Request = tuple[bytes, Body]
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What all contestants are asked."""
+
+    seed: int
+    rounds: int
+    seconds: float  # of a turn
+    most: int = 30_000  # messages of a turn
+    contacts: int = 1000
+    owner: str = "human"  # of the conversations: an area, or the bot, which answers
+
+
+async def introduce(contestants: Sequence[Contestant], rules: Rules) -> None:
+    """Let everybody be known, hand the conversations over, and tidy the tables."""
+    seeds = [rules.seed + 1] + [rules.seed + 2] * (rules.owner == "human")
+    for seed in seeds:
+        requests = crowd(seed, rules.contacts)
+        for contestant in contestants:
+            await contestant.crowd(requests)
+            # What the router remembers of them is refreshed by the second crowd.
+            if contestant.peer.tells and rules.owner == "human":
+                await contestant.execute(HANDED_OVER)
+    for contestant in contestants:
+        await contestant.execute("vacuum analyze")
 
 
 @dataclass(slots=True)
-class Contestant:
-    """One server, its database, and what it answered 200 to."""
+class Entry:
+    """Whose turn it is, and in what discipline; `figures` gets a turn a round."""
 
+    contestant: Contestant
     figures: Figures
-    url: str
-    pid: int
-    connection: asyncpg.Connection | None  # None: it stores nothing
-    acked: list[str] = field(default_factory=list)
+    connections: int = 50
+    batch: int = 1  # updates of a body
 
     @property
-    def peer(self) -> Peer:
-        """What it is."""
-        return self.figures.peer
+    def discipline(self) -> tuple[int, int]:
+        """Who shares it is sent the same requests."""
+        return self.connections, self.batch
 
-    async def settled(self, wamids: Sequence[str]) -> None:
-        """Wait until *wamids* are stored, where that comes later, and all is told."""
-        until = time.perf_counter() + LATE_S
-        while self.connection and not await self._settled(self.connection, wamids):
-            if time.perf_counter() > until:
-                sys.exit(f"{self.peer.name} had work left after {LATE_S:.0f} s")
-            await asyncio.sleep(0.05)
+    def label(self, *, discipline: bool) -> str:
+        """Return whose turn it is, and in what discipline where there are several."""
+        ways = f" ({self.connections} connections, bodies of {self.batch})"
+        return self.figures.name + ways * discipline
 
-    async def _settled(
-        self, connection: asyncpg.Connection, wamids: Sequence[str]
-    ) -> bool:
-        if self.peer.name == ROUTER:
-            return not await connection.fetchval(PENDING)
-        if self.peer.durable:
-            return True
-        stored: int = await connection.fetchval(STORED, wamids)
-        return stored == len(set(wamids))
 
-    async def missing(self) -> int:
-        """Return how many messages were answered 200 and are not in the table."""
-        if self.connection is None:
-            return 0
-        found: int = await self.connection.fetchval(STORED, self.acked)
-        return len(set(self.acked)) - found
+def entry(contestant: Contestant, connections: int = 50, batch: int = 1) -> Entry:
+    """Return an entry without a turn yet."""
+    return Entry(contestant, Figures(contestant.peer), connections, batch)
 
 
 @dataclass(slots=True)
 class Contest:
-    """One session: the contestants, in the order of a round."""
+    """One session: the entries, in the order of a round."""
 
-    options: argparse.Namespace
-    contestants: list[Contestant]
-    postmaster: int
-    sink: int  # its pid
-    bodies: Iterator[Body]
+    bed: Bed
+    rules: Rules
+    entries: list[Entry]
+    _bodies: dict[tuple[int, int], Iterator[Body]] = field(default_factory=dict)
 
-    async def run(self) -> None:
-        """Let everybody be known, warm up, measure."""
-        await self._crowd(self.options.seed + 1)
-        await self._hand_over()
-        await self._crowd(self.options.seed + 2)
-        await self._execute("vacuum analyze")
-        requests = self._requests()
-        for contestant in self.contestants:
-            await self._turn(contestant, requests, self.options.seconds / 2)
-        for number in range(1, self.options.rounds + 1):
-            await self._round(number)
-        for contestant in self.contestants:
-            figures = contestant.figures
-            figures.peak_rss_mb = peak_rss_mb(contestant.pid)
-            figures.acked = len(contestant.acked)
-            figures.missing = await contestant.missing()
+    async def run(self) -> list[Figures]:
+        """Let everybody be known, warm up, measure; look for every message."""
+        contestants = self.bed.contestants
+        await introduce(contestants, self.rules)
+        await self._round(self.rules.seconds / 2, max(1, self.rules.most // 5))
+        for one in self.entries:
+            one.figures.turns.clear()
+        for number in range(1, self.rules.rounds + 1):
+            await self._checkpoint()
+            await self._round(self.rules.seconds, self.rules.most)
+            self._say(number)
+        for one in self.entries:
+            await self._close(one)
+        return [one.figures for one in self.entries]
 
-    async def _crowd(self, seed: int) -> None:
-        people = self.options.contacts
-        traffic = Traffic(
-            seed=seed, start=int(time.time()), contacts=people, batch=CROWD_BATCH
-        )
-        bodies = list(traffic.bodies(CROWD * people))
-        requests = [(post(TARGET, body.data, SECRET), body) for body in bodies]
-        for contestant in self.contestants:
-            client = Client(contestant.url, 4)
-            for request, body in requests:
-                answer = await client.send(request)
-                if answer.status != HTTPStatus.OK:
-                    sys.exit(f"{contestant.peer.name} answered {answer.status}")
-                contestant.acked += body.messages
-            client.close()
-            await contestant.settled(contestant.acked)
+    async def _round(self, seconds: float, most: int) -> None:
+        requests: dict[tuple[int, int], list[Request]] = {}
+        for one in self.entries:
+            if one.discipline not in requests:
+                requests[one.discipline] = self._requests(one, most)
+            sent = requests[one.discipline]
+            turn = await self.bed.turn(one.contestant, sent, seconds, one.connections)
+            one.figures.turns.append(turn)
 
-    async def _hand_over(self) -> None:
-        # As in bench/throughput.py: most conversations belong to an area. What the router
-        # remembers of them is refreshed by the second crowd.
-        for contestant in self.contestants:
-            if contestant.connection and contestant.peer.name == ROUTER:
-                await contestant.connection.execute(HANDED_OVER)
-
-    async def _execute(self, statement: str) -> None:
-        for contestant in self.contestants:
-            if contestant.connection:
-                await contestant.connection.execute(statement)
-
-    def _requests(self) -> list[Request]:
-        made = [next(self.bodies) for _ in range(self.options.most)]
-        return [(post(TARGET, body.data, SECRET), body) for body in made]
-
-    async def _round(self, number: int) -> None:
-        requests = self._requests()
-        await self._checkpoint()
-        said = []
-        for contestant in self.contestants:
-            turn = await self._turn(contestant, requests, self.options.seconds)
-            contestant.figures.turns.append(turn)
-            said.append(f"{contestant.peer.name} {turn.rate:.0f}")
-        print(f"round {number}: {', '.join(said)} msg/s", flush=True)
+    def _requests(self, one: Entry, most: int) -> list[Request]:
+        # Each discipline has ids of its own: what was stored once would be a repeat.
+        if one.discipline not in self._bodies:
+            traffic = Traffic(
+                seed=self.rules.seed + 3 + len(self._bodies),
+                start=int(time.time()),
+                contacts=self.rules.contacts,
+                batch=one.batch,
+            )
+            self._bodies[one.discipline] = traffic.bodies()
+        count = max(one.connections, -(-most // one.batch))
+        return signed(islice(self._bodies[one.discipline], count))
 
     async def _checkpoint(self) -> None:
         # After it each pays for the first change of a page of its own: all alike.
-        connections = [c.connection for c in self.contestants if c.connection]
-        await connections[0].execute("checkpoint")
+        storing = [c for c in self.bed.contestants if c.connection]
+        await storing[0].execute("checkpoint")
 
-    async def _turn(
-        self, contestant: Contestant, requests: list[Request], seconds: float
-    ) -> Turn:
-        before, began = self._used(contestant), time.perf_counter()
-        run = await self._load(contestant, requests, seconds)
-        wamids = [w for place in run.acked for w in requests[place][1].messages]
-        contestant.acked += wamids
-        contestant.figures.refused += run.refused
-        await contestant.settled(wamids)
-        took = time.perf_counter() - began
-        used = [b - a for a, b in zip(before, self._used(contestant), strict=True)]
-        return turn(contestant.peer, run, took, used)
+    def _say(self, number: int) -> None:
+        several = len({one.discipline for one in self.entries}) > 1
+        rates = [
+            f"{e.label(discipline=several)} {e.figures.turns[-1].rate:.0f}"
+            for e in self.entries
+        ]
+        print(f"round {number}: {', '.join(rates)} msg/s", flush=True)
 
-    async def _load(
-        self, contestant: Contestant, requests: list[Request], seconds: float
-    ) -> Run:
-        source = for_a_while((request for request, _ in requests), seconds)
-        try:
-            async with asyncio.timeout(seconds + HANG_S):
-                run = await closed_loop(
-                    contestant.url, source, self.options.connections
-                )
-        except TimeoutError:
-            sys.exit(f"{contestant.peer.name} does not answer")
-        if not run.acked:
-            sys.exit(f"{contestant.peer.name} answered nothing with 200")
-        return run
-
-    def _used(self, contestant: Contestant) -> tuple[float, float, float, float, float]:
-        # CPU seconds so far: server, PostgreSQL, all of ours, the machine's, stolen ones.
-        postgres = postgres_cpu_s(self.postmaster)
-        pids = [os.getpid(), self.sink, *(c.pid for c in self.contestants)]
-        ours = postgres + sum(cpu_s(pid) for pid in pids)
-        return cpu_s(contestant.pid), postgres, ours, *busy_s()
-
-
-def turn(peer: Peer, run: Run, took_s: float, used: Sequence[float]) -> Turn:
-    """Return what a run came to; *used* are differences of `Contest._used`."""
-    cpu, postgres, ours, busy, stolen = used
-    count, machine_s = len(run.acked), took_s * (os.cpu_count() or 1)
-    return Turn(
-        rate=run.rate if peer.durable else count / took_s,
-        answered=run.rate,
-        p50_ms=run.percentile_ms(0.5),
-        p99_ms=run.percentile_ms(0.99),
-        cpu_s=cpu / count * PER,
-        postgres_cpu_s=postgres / count * PER,
-        foreign=max(0.0, busy - stolen - ours) / machine_s,
-        stolen=stolen / machine_s,
-    )
-
-
-def for_a_while(requests: Iterable[bytes], seconds: float) -> Iterator[bytes]:
-    """Yield *requests* until so many seconds have passed."""
-    until = time.perf_counter() + seconds
-    for request in requests:
-        if time.perf_counter() > until:
-            return
-        yield request
+    async def _close(self, one: Entry) -> None:
+        one.figures.peak_rss_mb = peak_rss_mb(one.contestant.pid)
+        one.figures.acked = len(one.contestant.acked)
+        one.figures.refused = one.contestant.refused
+        one.figures.missing = await one.contestant.missing()

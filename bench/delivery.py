@@ -7,22 +7,19 @@
     lateness   the whole router with one healthy and one hanging destination: from a webhook's
                200 to the CRM's receipt, and how many a second the CRM gets when all wait
 
-    python -m bench.delivery [--parts attempts,loans,backlog,lateness] [--dead 100000]
-                             [--rates 50,200] [--seconds 10] [--json FILE]
+    python -m bench.delivery --output DIR [--parts attempts,loans,backlog,lateness]
+                             [--dead 100000] [--rates 50,200] [--seconds 10]
 
-Exit 1 if the dead destination makes the live one's claim twice as slow, or a 200 is not told.
+Writes delivery.json, delivery.md and delivery.svg. Exit 1 if the dead destination makes the live one's claim twice as slow, or a 200 is not told.
 """
 
 import argparse
 import asyncio
-import contextlib
-import json
-import secrets
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -30,34 +27,30 @@ from typing import Any
 import orjson
 import uvloop
 
-from bench.load import Client, post
+from bench.bed import SIGNING, stop_when_told
+from bench.delivered import draw, words
+from bench.lateness import lateness, stored
 from bench.machine import (
     HOST,
     OTHER_CORE,
-    SERVER_CORE,
     free_port,
     pin,
     postgres_cpu_s,
     python,
     server,
 )
-from bench.servers import Sink
-from bench.throughput import SECRET
-from router.cli.traffic import ID_TEXT, Body, Traffic
+from bench.report import Report, parser, rates
 from router.config import Destination
 from router.destinations.client import WebhookClient
 from router.model import Attempt, Notification
 from router.store import outbox
 from router.store.database import Database
-from router.store.embedded import EmbeddedPostgres
-from router.store.migrate import migrate
 from router.store.outbox import OutboxQueue
 
 PAYLOAD = (
     b'{"conversationId":"01a20de3-a151-7001-80f8-704d7ee93e57",'
     b'"phone":"5491100000001","message":"Hola","media":null}'
 )
-SIGNING = "whsec_" + "YmVuY2gtYmVuY2gtYmVuY2gtYmVuY2gh"
 OK = Attempt(status=200, latency_ms=3, answer="ok")
 FILL = """
 insert into router.outbox (destination, key, lane, payload, next_attempt_at, state)
@@ -68,50 +61,7 @@ SIZES = (1, 8, 64, 256)  # rows of a claim
 LANES = 500
 SLOTS = 8
 WARM = 400
-TOLD_S = 60.0
 MOST_SLOWER = 2.0
-
-
-class Told(Sink):
-    """A CRM that notes when it heard of which message."""
-
-    heard: dict[str, float]  # by message, perf_counter; the server's own
-
-    def data_received(self, data: bytes) -> None:
-        now = time.perf_counter()
-        for piece in data.split(b'"message":"')[1:]:
-            self.heard.setdefault(piece.partition(b'"')[0].decode(), now)
-        super().data_received(data)
-
-
-@contextlib.asynccontextmanager
-async def crm() -> AsyncIterator[tuple[str, dict[str, float]]]:
-    """Run a `Told`; lend its URL, and what it heard."""
-    heard: dict[str, float] = {}
-
-    def connected() -> Told:
-        protocol = Told()
-        protocol.heard = heard
-        return protocol
-
-    listening = await asyncio.get_running_loop().create_server(connected, HOST, 0)
-    port = listening.sockets[0].getsockname()[1]
-    try:
-        yield f"http://{HOST}:{port}/crm", heard
-    finally:
-        listening.close()
-
-
-@contextlib.asynccontextmanager
-async def black_hole() -> AsyncIterator[str]:
-    """Run a server that takes everything and never answers; lend its URL."""
-    listening = await asyncio.get_running_loop().create_server(
-        asyncio.Protocol, HOST, 0
-    )
-    try:
-        yield f"http://{HOST}:{listening.sockets[0].getsockname()[1]}/"
-    finally:
-        listening.close()
 
 
 async def attempts(options: argparse.Namespace) -> dict[str, Any]:
@@ -142,21 +92,6 @@ async def attempts(options: argparse.Namespace) -> dict[str, Any]:
 async def together(work: Callable[[int], Awaitable[None]], count: int) -> None:
     """Share *count* among as many as a destination's attempts at once."""
     await asyncio.gather(*(work(count // SLOTS) for _ in range(SLOTS)))
-
-
-@contextlib.asynccontextmanager
-async def stored() -> AsyncIterator[tuple[Database, int, str]]:
-    """Lend an empty database, the pid of its server, and its DSN."""
-    with tempfile.TemporaryDirectory(prefix="psi-bench-") as directory:
-        async with EmbeddedPostgres(Path(directory) / "pg") as postgres:
-            assert postgres.pid
-            await migrate(postgres.dsn())
-            database = Database(postgres.dsn())
-            await database.open()
-            try:
-                yield database, postgres.pid, postgres.dsn()
-            finally:
-                await database.close()
 
 
 async def loans(options: argparse.Namespace) -> dict[str, Any]:
@@ -230,113 +165,6 @@ async def _claims(database: Database, live: OutboxQueue, count: int) -> float:
     return statistics.median(took)
 
 
-async def lateness(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure the whole router, with one healthy and one hanging destination."""
-    found: dict[str, Any] = {}
-    async with stored() as (_, _, dsn), crm() as (url, heard), black_hole() as hole:
-        with tempfile.TemporaryDirectory(prefix="psi-bench-") as directory:
-            port, place = free_port(), Path(directory)
-            config = place / "router.toml"
-            config.write_text(
-                f'[[lines]]\nname = "wsp4"\n[[destinations]]\nname = "hole"\n'
-                f'url = "{hole}"\nevents = ["message.received"]\n'
-            )
-            router = server(
-                SERVER_CORE,
-                port,
-                python("router", "serve"),
-                place / "router.log",
-                DATABASE_URL=dsn,
-                PORT=str(port),
-                WHATSAPP_APP_SECRET=SECRET.decode(),
-                WHATSAPP_VERIFY_TOKEN="bench",
-                PSI_SIGNING_SECRET=SIGNING,
-                PSI_CONFIG=str(config),
-                N8N_WEBHOOK_INGESTA_ROUTER_WSP4=url,
-            )
-            async with router:
-                load = Load(f"http://{HOST}:{port}/webhook", options, heard)
-                await load.at(100.0, options.contacts)  # everybody writes once
-                for rate in options.rates:
-                    found[f"{rate:.0f}/s"] = await load.at(rate, rate * options.seconds)
-                found["all at once"] = await load.burst(options.burst)
-    return found
-
-
-class Load:
-    """Posts messages, and compares when they were answered with when they were told."""
-
-    def __init__(
-        self, url: str, options: argparse.Namespace, heard: dict[str, float]
-    ) -> None:
-        self._url, self._heard = url, heard
-        self._bodies = Traffic(
-            seed=options.seed,
-            start=int(time.time()),
-            contacts=options.contacts,
-            text=ID_TEXT,
-        ).bodies()
-        self._acked: dict[str, float] = {}
-        self._client = Client(url, 50)
-
-    async def at(self, rate: float, count: float) -> dict[str, Any]:
-        """Post by the clock; return how late the CRM heard."""
-        self._acked.clear()
-        started = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for place in range(int(count)):
-                await asyncio.sleep(started + place / rate - time.perf_counter())
-                group.create_task(self._post(next(self._bodies)))
-        missing = await self._told()
-        late = sorted(
-            (self._heard[key] - at) * 1000
-            for key, at in self._acked.items()
-            if key in self._heard
-        )
-        return {
-            "told": len(late),
-            "missing": missing,
-            "p50_ms": round(late[len(late) // 2], 1),
-            "p95_ms": round(late[int(0.95 * len(late))], 1),
-            "max_ms": round(late[-1], 1),
-        }
-
-    async def burst(self, count: int) -> dict[str, Any]:
-        """Post as fast as it goes; return how many a second were told."""
-        self._acked.clear()
-        started = time.perf_counter()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(50):
-                group.create_task(self._posts(count // 50))
-        answered_s = time.perf_counter() - started
-        missing = await self._told()
-        last = max(self._heard[key] for key in self._acked if key in self._heard)
-        return {
-            "answered_per_s": round(len(self._acked) / answered_s),
-            "told_per_s": round((len(self._acked) - missing) / (last - started)),
-            "missing": missing,
-        }
-
-    async def _posts(self, count: int) -> None:
-        for _ in range(count):
-            await self._post(next(self._bodies))
-
-    async def _post(self, body: Body) -> None:
-        answer = await self._client.send(post(self._url, body.data, SECRET))
-        if answer.status == HTTPStatus.OK:
-            now = time.perf_counter()
-            self._acked.update(dict.fromkeys(body.messages, now))
-
-    async def _told(self) -> int:
-        until = time.perf_counter() + TOLD_S
-        while time.perf_counter() < until and self._missing():  # noqa: ASYNC110 -- a CRM
-            await asyncio.sleep(0.05)
-        return self._missing()
-
-    def _missing(self) -> int:
-        return len(self._acked.keys() - self._heard.keys())
-
-
 PARTS: dict[str, Callable[[argparse.Namespace], Awaitable[dict[str, Any]]]] = {
     "attempts": attempts,
     "loans": loans,
@@ -347,6 +175,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Awaitable[dict[str, Any]]]] = {
 
 async def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Run the parts that were asked for; print each as it ends."""
+    stop_when_told()
     pin(0, OTHER_CORE)
     outbox.PACE_S = 0.0  # of this process: it measures statements, not pauses
     found: dict[str, Any] = {}
@@ -356,38 +185,42 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def broken(found: dict[str, Any]) -> bool:
-    """Return whether a promise was not kept."""
-    slower = found.get("backlog", {}).get("ratio", 0.0) >= MOST_SLOWER
-    late = found.get("lateness", {}).values()
-    return slower or any(part["missing"] for part in late)
+def broken(found: dict[str, Any]) -> list[str]:
+    """Return, in words, which promises were not kept."""
+    ratio = found.get("backlog", {}).get("ratio", 0.0)
+    said = [
+        f"lateness, {name}: {part['missing']} answered 200 were not told"
+        for name, part in found.get("lateness", {}).items()
+        if part["missing"]
+    ]
+    if ratio >= MOST_SLOWER:
+        said.append(f"backlog: a dead destination makes a live claim {ratio} x as slow")
+    return said
+
+
+def report(found: dict[str, Any]) -> Report:
+    """Return what was found, in words, data and a picture."""
+    parts = {"parts": found}
+    return Report("delivery", words(found), parts, draw(found), broken=broken(found))
 
 
 def main() -> int:
     """Read the options and measure."""
-    parser = argparse.ArgumentParser(
-        description="What telling costs, and how late a CRM hears; see bench/README.md."
-    )
-    add = parser.add_argument
+    made = parser("What telling costs, and how late a CRM hears")
+    add = made.add_argument
     add("--parts", type=lambda text: text.split(","), default=list(PARTS))
     add("--attempts", type=int, default=4000, help="a round (default %(default)s)")
     add("--rounds", type=int, default=5, help="of attempts (default %(default)s)")
     add("--rows", type=int, default=8000, help="of loans, at most (%(default)s)")
     add("--dead", type=int, default=100_000, help="pending rows (%(default)s)")
     add("--claims", type=int, default=60, help="of a median (default %(default)s)")
-    add("--rates", type=lambda text: [float(x) for x in text.split(",")])
+    add("--rates", type=rates, default=[50.0, 200.0], help="messages/s")
     add("--seconds", type=float, default=10.0, help="at each rate (%(default)s)")
     add("--burst", type=int, default=5000, help="messages at once (%(default)s)")
     add("--contacts", type=int, default=1000, help="people (default %(default)s)")
-    add("--seed", type=int, default=secrets.randbelow(2**31), help="default: a new one")
-    add("--json", type=Path, help="a file for the figures")
-    parser.set_defaults(rates=[50.0, 200.0])
-    options = parser.parse_args()
+    options = made.parse_args()
     print(f"seed {options.seed}", flush=True)
-    found = uvloop.run(measure(options))
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
-    return 1 if broken(found) else 0
+    return report(uvloop.run(measure(options))).write(options)
 
 
 if __name__ == "__main__":

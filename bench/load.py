@@ -6,8 +6,9 @@ never left; any other OSError, nobody knows.
 """
 
 import asyncio
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import NamedTuple, cast
@@ -17,6 +18,8 @@ from router.whatsapp.signature import sign
 
 HEAD_END = b"\r\n\r\n"
 LENGTH = b"content-length:"
+LEAD_S = 0.05  # from the call of an open loop to its first request
+HANG_S = 60.0  # for answers, beyond the time that a load takes
 
 
 class Answer(NamedTuple):
@@ -141,6 +144,7 @@ class Run:
     acked: list[int] = field(default_factory=list)  # places in the list of requests
     refused: int = 0
     latencies_s: list[float] = field(default_factory=list)
+    late_s: list[float] = field(default_factory=list)  # how late this side sent
     took_s: float = 0.0
 
     @property
@@ -153,11 +157,15 @@ class Run:
         ordered = sorted(self.latencies_s)
         return ordered[min(len(ordered) - 1, int(part * len(ordered)))] * 1000
 
-    async def timed(self, client: Client, place: int, request: bytes) -> None:
-        """Send one request and note its answer."""
+    async def timed(
+        self, client: Client, place: int, request: bytes, due: float | None = None
+    ) -> None:
+        """Send one request and note its answer, and how long it took since *due*."""
         began = time.perf_counter()
         answer = await client.send(request)
-        self.latencies_s.append(time.perf_counter() - began)
+        due = began if due is None else due
+        self.latencies_s.append(time.perf_counter() - due)
+        self.late_s.append(began - due)
         if answer.status == HTTPStatus.OK:
             self.acked.append(place)
         else:
@@ -183,15 +191,43 @@ async def closed_loop(url: str, requests: Iterable[bytes], connections: int) -> 
 
 
 async def open_loop(
-    url: str, requests: Iterable[bytes], rate: float, connections: int
+    url: str, requests: Sequence[bytes], rate: float, connections: int
 ) -> Run:
-    """Send by the clock, however slow the answers are."""
-    run, client = Run(), Client(url, connections)
-    started = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for place, request in enumerate(requests):
-            await asyncio.sleep(started + place / rate - time.perf_counter())
-            group.create_task(run.timed(client, place, request))
+    """Send by the clock, however slow the answers are.
+
+    A latency counts from the instant that the clock set for its request, so nothing is
+    left out of it: neither a wait for a connection, nor this side's own lateness. Raises
+    TimeoutError where answers do not come at all.
+    """
+    run, client, stop = Run(), Client(url, connections), threading.Event()
+    started = time.perf_counter() + LEAD_S
+    dues = [started + place / rate for place in range(len(requests))]
+    bound = asyncio.timeout(LEAD_S + len(dues) / rate + HANG_S)
+    async with bound, asyncio.TaskGroup() as group:
+
+        def send(place: int) -> None:
+            work = run.timed(client, place, requests[place], dues[place])
+            group.create_task(work)
+
+        loop = asyncio.get_running_loop()
+
+        def soon(place: int) -> None:
+            loop.call_soon_threadsafe(send, place)
+
+        try:
+            await asyncio.to_thread(_by_the_clock, dues, soon, stop)
+        finally:
+            stop.set()
     run.took_s = time.perf_counter() - started
     client.close()
     return run
+
+
+def _by_the_clock(
+    dues: Sequence[float], send: Callable[[int], None], stop: threading.Event
+) -> None:
+    # In a thread: an event loop's own clock has a grain of 1 ms, which is what is measured.
+    for place, due in enumerate(dues):
+        if stop.wait(max(0.0, due - time.perf_counter())):
+            return
+        send(place)

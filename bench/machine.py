@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.load import Connection
+from router.store.embedded import binaries
 
 HOST = "127.0.0.1"
 SERVER_CORE, OTHER_CORE = 0, 1
@@ -134,8 +135,17 @@ def busy_s() -> tuple[float, float]:
 
 def peak_rss_mb(pid: int) -> float:
     """Return the most memory that a process ever held, in 1e6 bytes."""
+    return _memory_mb(pid, "VmHWM:")
+
+
+def rss_mb(pid: int) -> float:
+    """Return the memory that a process holds, in 1e6 bytes."""
+    return _memory_mb(pid, "VmRSS:")
+
+
+def _memory_mb(pid: int, name: str) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
+    return int(status.partition(name)[2].split()[0]) * 1024 / 1e6
 
 
 def description(*packages: str) -> dict[str, str]:
@@ -146,10 +156,11 @@ def description(*packages: str) -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
     }
-    for program in (["node", "--version"], ["go", "version"]):
+    postgres = str((binaries() or Path()) / "postgres")
+    for program in ([postgres, "-V"], ["node", "--version"], ["go", "version"]):
         if shutil.which(program[0]):
             said = subprocess.run(program, capture_output=True, text=True, check=True)
-            found[program[0]] = said.stdout.strip()
+            found[Path(program[0]).name] = said.stdout.strip()
     return found | {package: version(package) for package in packages}
 
 

@@ -24,8 +24,9 @@ CRM_TABLES = "0001_crm_tables.sql"
 class Peer:
     """A server to compare the router with.
 
-    `durable`: its 200 comes after the commit. `stores`: it stores at all. `{port}` in its
-    command is where it listens; it is told the rest by the router's own settings.
+    `durable`: its 200 comes after the commit. `stores`: it stores at all. `tells`: it is the
+    router, which has an outbox. `{port}` in its command is where it listens; it is told the
+    rest by the router's own settings.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Peer:
     command: Sequence[str | Path]
     durable: bool = True
     stores: bool = True
+    tells: bool = False
     env: dict[str, str] = field(default_factory=dict)
     modules: Sequence[str] = ()  # that its Python needs
     files: Sequence[Path] = ()  # that `make peers` makes

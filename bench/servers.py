@@ -1,4 +1,4 @@
-"""The servers that bench/throughput.py compares the router with and lets it talk to.
+"""The server that does nothing, and the one that the router tells.
 
 python -m bench.servers bare PORT     aiohttp, one handler: read the body, answer JSON
 python -m bench.servers sink PORT     a CRM that costs as little as it can

@@ -105,6 +105,14 @@ def postgres_binaries() -> Path:
     return place
 
 
+@pytest.fixture
+def unpinned() -> Iterator[None]:
+    """A measurement pins its process to a core: afterwards it may use all again."""
+    here = os.sched_getaffinity(0)
+    yield
+    os.sched_setaffinity(0, here)
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def postgres(
     postgres_binaries: Path, tmp_path_factory: pytest.TempPathFactory

@@ -5,14 +5,15 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import orjson
 import pytest
 from aiohttp import web
 
 from router.cli import main
-from router.cli.simulate import CONNECTIONS
-from router.cli.traffic import REMEMBERED, Body, Traffic
+from router.cli.simulate import CONNECTIONS, Sender
+from router.cli.traffic import ALBUM, REMEMBERED, Body, Traffic
 from router.model import Door
 from router.whatsapp.events import read
 from router.whatsapp.signature import sign
@@ -136,6 +137,35 @@ def test_a_text_may_carry_the_message_s_id() -> None:
     assert event.content.said == f"hola {body.messages[0]}"
 
 
+def test_an_album_is_several_images_of_one_person_in_one_second() -> None:
+    sent = [
+        event
+        for body in bodies(3000, albums=0.1, contacts=50_000, batch=3)
+        for event in read(body.data, Door.META)
+    ]
+    runs = [
+        list(run) for _, run in groupby(sent, lambda e: (e.kind, e.person, e.timestamp))
+    ]
+    albums = [run for run in runs if run[0].kind == "message.image" and len(run) > 1]
+    assert 100 < len(albums) < 300
+    assert max(map(len, albums)) == ALBUM[1]
+    assert len({event.id for event in sent}) == 3000
+
+
+def test_three_statuses_come_for_each_message() -> None:
+    made = bodies(4000, statuses=0.75, batch=10)
+    messages = sum(len(body.messages) for body in made)
+    assert 2.7 < sum(len(body.statuses) for body in made) / messages < 3.3
+
+
+def test_many_people_are_many() -> None:
+    made = bodies(2000, contacts=200_000, batch=100)
+    people = set(
+        re.findall(rb'"from_user_id":"([^"]+)"', b"".join(b.data for b in made))
+    )
+    assert len(people) > 1900
+
+
 # --- the command
 
 
@@ -175,6 +205,8 @@ async def test_nothing_listens_is_69(capsys: pytest.CaptureFixture[str]) -> None
         ["--count", "0"],
         ["--rate", "-1"],
         ["--duplicates", "1.5"],
+        ["--albums", "-0.1"],
+        ["--burst", "0"],
         ["--statuses", "nan"],
     ],
 )
@@ -232,6 +264,21 @@ async def test_the_rate_counts_updates_and_a_slow_answer_delays_no_other(
     options = ("--count", "20", "--batch", "2", "--rate", "100")
     assert await simulate("--url", door.url, *options) == 0
     assert clock() - began >= 0.18
+
+
+def test_a_burst_leaves_at_once_and_the_rate_is_kept() -> None:
+    sender = Sender("http://x.invalid/", b"secret", rate=25.0, burst=5)
+    assert [sender.due_s(n) for n in range(11)] == [0.0] * 5 + [0.2] * 5 + [0.4]
+    assert Sender("http://x.invalid/", b"secret", burst=5).due_s(7) == 0.0
+
+
+async def test_the_second_burst_waits_for_its_time(door: StandIn) -> None:
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    options = ("--count", "10", "--rate", "25", "--burst", "5", "--albums", "0.5")
+    assert await simulate("--url", door.url, *options) == 0
+    assert clock() - began >= 0.2
+    assert len(door.bodies) == 10
 
 
 async def test_connections_are_bounded(door: StandIn) -> None:

@@ -2,7 +2,8 @@
 
 `--count` updates (messages and statuses) in bodies of `--batch`; `--rate` counts updates too.
 Bodies that `--duplicates` posts again come on top. A slow answer delays no other: posts are
-sent by the clock, as Meta does, over at most CONNECTIONS connections.
+sent by the clock, as Meta does, over at most CONNECTIONS connections; with `--burst` several
+leave at once, at the same rate on average.
 """
 
 import argparse
@@ -51,7 +52,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=1,
         help="updates a body (default %(default)s)",
     )
-    add("--statuses", type=_share, default=0.0, help="share of updates, 0 to 1")
+    add(
+        "--burst",
+        type=_positive,
+        default=1,
+        help="bodies that leave at once, with --rate (default %(default)s)",
+    )
+    add(
+        "--statuses",
+        type=_share,
+        default=0.0,
+        help="share of updates, 0 to 1; 0.75: three for each message, as on a busy line",
+    )
+    add(
+        "--albums",
+        type=_share,
+        default=0.0,
+        help="share of messages that begin an album: several images in one second",
+    )
     add("--duplicates", type=_share, default=0.0, help="share of bodies posted again")
     add("--seed", type=int, help="the same seed, the same ids, people and texts")
     add("--start", type=int, help="time of the first message in seconds (default: now)")
@@ -68,10 +86,12 @@ def run(args: argparse.Namespace) -> int:
         contacts=args.contacts,
         batch=args.batch,
         statuses=args.statuses,
+        albums=args.albums,
         duplicates=args.duplicates,
         text=args.text,
     )
-    sender = Sender(args.url, _secret(args.secret), args.rate / args.batch)
+    secret, rate = _secret(args.secret), args.rate / args.batch
+    sender = Sender(args.url, secret, rate, args.burst)
     complete = False
     try:
         asyncio.run(sender.send(traffic.bodies(args.count), Progress(args.count)))
@@ -185,11 +205,12 @@ class Progress:
 
 @dataclass(slots=True)
 class Sender:
-    """Posts bodies to *url*; *rate* is bodies/s, 0 as fast as they are answered."""
+    """Posts bodies to *url*, *burst* at once; *rate* is bodies/s, 0 as fast as they are answered."""
 
     url: str
     secret: bytes
     rate: float = 0.0
+    burst: int = 1
     tally: Tally = field(default_factory=Tally)
     _slots: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(CONNECTIONS)
@@ -210,6 +231,10 @@ class Sender:
         finally:
             self.tally.took_s = time.perf_counter() - started
             progress.end(self.tally)
+
+    def due_s(self, number: int) -> float:
+        """Return when the body of that number, from 0, leaves: seconds since the start."""
+        return number // self.burst * self.burst / self.rate if self.rate else 0.0
 
     async def _reach(self) -> None:
         # A connection, no request: nobody counts it, and it says that somebody listens.
@@ -233,7 +258,8 @@ class Sender:
         started = time.perf_counter()
         for number, body in enumerate(bodies):
             if self.rate:
-                await asyncio.sleep(started + number / self.rate - time.perf_counter())
+                due = started + self.due_s(number)
+                await asyncio.sleep(due - time.perf_counter())
             await self._slots.acquire()
             self.tally.sent(body)
             posts.create_task(self._post(session, body.data))

@@ -21,6 +21,7 @@ ID_TEXT = "{id}"  # in a fixed text: the message's own id
 
 REMEMBERED = 1000  # bodies of which one may be posted again
 SENT_REMEMBERED = 1000  # of our messages that statuses are about
+ALBUM = (2, 10)  # images
 HIDDEN = 0.1  # share of people whose phone WhatsApp does not tell
 SHARES = {  # of the types of messages, roughly as in a real inbox
     "text": 70,
@@ -102,9 +103,10 @@ class Profile:
 class Traffic:
     """Bodies without end.
 
-    `batch` updates make a body; `statuses` is the share of them that are statuses, and
-    `duplicates` the share of bodies that come again some time later, on top. With `text`
-    every message is that text, and `{id}` in it the message's id.
+    `batch` updates make a body; `statuses` is the share of them that are statuses (0.75: three
+    for each message), `albums` the share of messages that begin an album, several images of one
+    person in one second, and `duplicates` the share of bodies that come again some time later,
+    on top. With `text` every message is that text, and `{id}` in it the message's id.
     """
 
     seed: int
@@ -112,6 +114,7 @@ class Traffic:
     contacts: int = 100
     batch: int = 1
     statuses: float = 0.0
+    albums: float = 0.0
     duplicates: float = 0.0
     text: str | None = None
 
@@ -140,6 +143,7 @@ class _Source:
         self._people = [self._person(number) for number in range(traffic.contacts)]
         self._sent: deque[tuple[str, Profile]] = deque(maxlen=SENT_REMEMBERED)
         self._count = 0
+        self._album: list[Profile] = []  # whose image comes next, once for each
         self.choice: Callable[[Any], Any] = self._random.choice
 
     def chance(self, share: float) -> bool:
@@ -153,9 +157,9 @@ class _Source:
             if self.chance(self._traffic.statuses):
                 statuses.append(self._status())
             else:
-                person = self.choice(self._people)
+                person, message = self._said()
                 people[person.bsuid] = person
-                messages.append(self._message(person))
+                messages.append(message)
         contacts = [person.contact() for person in people.values()]
         changes = []
         if messages:
@@ -184,9 +188,21 @@ class _Source:
         self._count += 1
         return self._traffic.start + self._count // 10
 
-    def _message(self, person: Profile) -> Json:
+    def _said(self) -> tuple[Profile, Json]:
+        if self._album:
+            person = self._album.pop()
+            self._count -= 1  # in the same second as the image before
+            return person, self._message(person, "image")
+        person = self.choice(self._people)
+        if self._traffic.text is not None:
+            return person, self._message(person, "text")
+        if self._traffic.albums and self.chance(self._traffic.albums):
+            self._album = [person] * (self._random.randint(*ALBUM) - 1)
+            return person, self._message(person, "image")
+        return person, self._message(person, self._kind())
+
+    def _message(self, person: Profile, kind: str) -> Json:
         wamid = self._wamid(person)
-        kind = "text" if self._traffic.text is not None else self._kind()
         message: Json = {
             **person.sender(),
             "id": wamid,

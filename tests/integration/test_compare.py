@@ -2,29 +2,21 @@
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bench.bed import ROUTER
 from bench.compare import chosen, measure
-from bench.comparison import ROUTER, Figures, Turn, notes, table
+from bench.comparison import Figures, notes, table
+from bench.contestant import Turn
 from bench.machine import ROOT, python
 from bench.peers import PEERS, Peer
 
 SMALL = {"rounds": 2, "seconds": 0.3, "most": 200, "connections": 8, "contacts": 40}
 BY_NAME = {peer.name: peer for peer in PEERS}
-
-
-@pytest.fixture
-def unpinned() -> Iterator[None]:
-    """A measurement pins its process."""
-    here = os.sched_getaffinity(0)
-    yield
-    os.sched_setaffinity(0, here)
 
 
 def figures(peer: Peer, *rates: float, foreign: float = 0.0) -> Figures:
