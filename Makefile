@@ -8,8 +8,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 # What the tests start that comes in no wheel, by Debian's names. As root they are
 # installed; where they are missing, tests/conftest.py skips and names them.
-TEST_PACKAGES := nginx openssl systemd util-linux procps python3-venv chromium \
-  fonts-noto-color-emoji
+TEST_PACKAGES := nginx openssl pgbouncer systemd util-linux procps python3-venv chromium \
+  fonts-noto-color-emoji libfaketime
 
 # What the bench compares the router with, beside Python: Node, which some machines have from
 # elsewhere, and Go with its driver.

@@ -19,6 +19,7 @@ from router.destinations.client import WebhookClient
 from router.destinations.graph import GraphClient
 from router.destinations.media import MediaClient
 from router.destinations.media_file import NAME
+from router.destinations.shadow import ShadowTeller
 from router.destinations.storage import store_of
 from router.health import Health
 from router.ops.admin import Handler, admins_only
@@ -27,10 +28,12 @@ from router.ops.explain import message
 from router.ops.lag import LoopLag
 from router.ops.media import file
 from router.ops.metrics import metrics
+from router.ops.mode import ModeWatch
 from router.ops.send import Sender
 from router.pipeline import Files, Pipeline
 from router.stages.desk import BULK, WHATSAPP
 from router.stages.ingress import MAX_BODY, Ingress
+from router.stages.notify import Teller
 from router.store import dialect
 from router.store.database import Database
 from router.store.pulse import Pulse
@@ -48,15 +51,19 @@ class Service:
 
     settings: Settings
     commit: str
-    health: Health = field(default_factory=Health)
+    health: Health = field(init=False)
     started: float = field(default_factory=time.monotonic)
     lag: LoopLag = field(default_factory=LoopLag)
     chat: Handler | None = None
 
+    def __post_init__(self) -> None:
+        """Begin with no state known but whether it is a shadow."""
+        self.health = Health(shadow=self.settings.shadow)
+
 
 SERVICE = web.AppKey("SERVICE", Service)
 DATABASE = web.AppKey("DATABASE", Database)
-CLIENT = web.AppKey("CLIENT", WebhookClient)
+CLIENT: web.AppKey[Teller] = web.AppKey("CLIENT")
 GRAPH = web.AppKey("GRAPH", GraphClient)
 FILES = web.AppKey("FILES", Files)
 PIPELINE = web.AppKey("PIPELINE", Pipeline)
@@ -65,7 +72,9 @@ INGRESS = web.AppKey("INGRESS", Ingress)
 
 async def database_context(app: web.Application) -> AsyncIterator[None]:
     """Open the pool first and close it last."""
-    database = app[DATABASE] = Database(app[SERVICE].settings.database_url)
+    settings = app[SERVICE].settings
+    database = Database(settings.database_url, size=settings.connections)
+    app[DATABASE] = database
     await database.open()
     yield
     await database.close()
@@ -74,6 +83,10 @@ async def database_context(app: web.Application) -> AsyncIterator[None]:
 async def client_context(app: web.Application) -> AsyncIterator[None]:
     """Open the HTTP clients that tell the destinations and send the replies."""
     settings = app[SERVICE].settings
+    if settings.shadow:
+        app[CLIENT] = ShadowTeller()
+        yield
+        return
     async with contextlib.AsyncExitStack() as stack:
         app[CLIENT] = await stack.enter_async_context(
             WebhookClient(
@@ -124,6 +137,7 @@ async def pipeline_context(app: web.Application) -> AsyncIterator[None]:
     await pipeline.supervisor.start("pulse", pulse.run)
     await pipeline.supervisor.start("upkeep", upkeep.run)
     await pipeline.supervisor.start("loop-lag", service.lag.run)
+    await pipeline.supervisor.start("mode", ModeWatch(service.health).run)
     yield
     await pipeline.drain()
 
@@ -162,7 +176,8 @@ async def ready(request: web.Request) -> web.Response:
 
 async def metrics_get(request: web.Request) -> web.Response:
     """Answer with what is counted, and how the queues stand."""
-    return metrics(request.app[PIPELINE].queues, request.app[SERVICE].lag.worst_s)
+    service = request.app[SERVICE]
+    return metrics(request.app[PIPELINE].queues, service.lag.worst_s, service.health)
 
 
 async def conversation_get(request: web.Request) -> web.Response:

@@ -1,7 +1,22 @@
 """Who is in which state: what `/ready` tells."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+
+CLOCK_OFF_S = 30.0  # from the database's clock: replies depend on how old a message is
+DISK_FULL = "53100"  # SQLSTATE disk_full
+UP, CLOSED = "up", "closed"
+MODES = (
+    "starting",
+    "ready",
+    "stopping",
+    "database away",
+    "disk full",
+    "database takes no writes",
+    "degraded",
+    "destination away",
+    "clock off",
+)
 
 
 @dataclass(slots=True)
@@ -11,6 +26,9 @@ class Health:
     stopping_since: float | None = None  # monotonic
     store_problem: str | None = "not reached yet"
     store_down_since: float | None = None  # monotonic; None while it answers
+    write_problem: str | None = None  # it answers, and takes no rows
+    shadow: bool = False  # nothing leaves
+    clock_skew_s: float = 0.0  # the database's clock less ours
     workers: dict[str, str] = field(default_factory=dict)  # name -> up, restarting, …
     destinations: dict[str, str] = field(
         default_factory=dict
@@ -41,27 +59,56 @@ class Health:
 
     @property
     def mode(self) -> str:
-        """The state in a word or two: starting, ready, database away, degraded, stopping."""
+        """The state in a word or two: the first of `MODES` that fits, gravest first."""
         if self.stopping:
             return "stopping"
         if self.store_problem is not None:
             return "starting" if self.store_down_since is None else "database away"
-        return "degraded" if self.missing() else "ready"
+        if self.write_problem is not None:
+            full = DISK_FULL in self.write_problem
+            return "disk full" if full else "database takes no writes"
+        if self.missing():
+            return "degraded"
+        if any(self._destinations_away()):
+            return "destination away"
+        return "clock off" if self.clock_is_off else "ready"
+
+    @property
+    def clock_is_off(self) -> bool:
+        """Whether this machine and the database disagree on what time it is."""
+        return abs(self.clock_skew_s) > CLOCK_OFF_S
 
     def missing(self) -> list[str]:
         """Return what keeps this router from being ready, in words; empty if ready."""
         found = ["stopping"] if self.stopping else []
         if self.store_problem is not None:
             found.append(f"database: {self.store_problem}")
+        if self.write_problem is not None:
+            found.append(f"database: takes no writes: {self.write_problem}")
         return found + [
             f"{name}: {state}"
             for name, state in sorted(self.workers.items())
-            if state != "up"
+            if state != UP
         ]
 
-    def detail(self) -> dict[str, dict[str, str]]:
+    def beside(self) -> list[str]:
+        """Return, in words, what is wrong and keeps no message from being taken."""
+        found = ["shadow: nothing leaves"] if self.shadow else []
+        found += [f"destination {name}: away" for name in self._destinations_away()]
+        if self.clock_is_off:
+            found.append(f"clock: {self.clock_skew_s:+.0f} s to the database's")
+        return found
+
+    def detail(self) -> dict[str, str | list[str] | dict[str, str]]:
         """Return what `/ready` tells besides: a destination that is down stops nothing."""
-        return {"destinations": dict(sorted(self.destinations.items()))}
+        return {
+            "mode": self.mode,
+            "beside": self.beside(),
+            "destinations": dict(sorted(self.destinations.items())),
+        }
+
+    def _destinations_away(self) -> Iterator[str]:
+        return (n for n, state in sorted(self.destinations.items()) if state != CLOSED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class Delivery:
     body: bytes
     door: Door
     received_at: datetime
+    since: float | None = None  # the same moment, monotonic, where a request waits
     id: int | None = None
 
 

@@ -46,6 +46,7 @@ from router.store.ledger import Ledger
 from router.store.media import MediaQueue
 from router.store.outbox import OutboxQueue
 from router.store.replies import ReplyQueue
+from router.store.writes import WatchedLedger
 from router.supervisor import Supervisor
 
 INBOX_BYTES = 12 * 1024 * 1024  # a little more than ingress lets in
@@ -115,7 +116,9 @@ class Pipeline:
         ]
         desk = Desk(settings)
         ledger = Ledger(database, desk, dialect.load(settings.dialect))
-        persist = Persist(ledger, desk.lines.notice_unknown, self._wake)
+        persist = Persist(
+            WatchedLedger(ledger, health), desk.lines.notice_unknown, self._wake
+        )
         # What ends the process is known by its body when it comes again.
         quarantine = of_this_process(settings.runtime_directory)
         reads = quarantine.watch(Normalize(), 0, attrgetter("body"))

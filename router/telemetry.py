@@ -33,7 +33,9 @@ _KINDS: Final[set[str]] = set()
 log: Final = logging.getLogger("router")
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 8)
-EVENTS: Final = Counter("psi_events_total", "Events stored", ["kind"])
+EVENTS: Final = Counter(
+    "psi_events_total", "Events taken: stored now, or known before", ["kind"]
+)
 STAGE_SECONDS: Final = Histogram(
     "psi_stage_seconds", "One batch through a stage", ["stage"], buckets=SECONDS
 )
@@ -148,7 +150,7 @@ def messages_processed(lines: Sequence[Mapping[str, Any]]) -> None:
 
 
 def events_stored(kinds: Iterable[str]) -> None:
-    """Count stored events; a kind that only a sender could have thought of is `other`."""
+    """Count events, new or known; a kind that only a sender could have thought of is `other`."""
     for kind, count in collections.Counter(kinds).items():
         _event_counter(kind).inc(count)
 
@@ -162,7 +164,12 @@ def _event_counter(kind: str) -> Counter:
 
 def stage_took(stage: str, seconds: float) -> None:
     """Count one batch of *stage*."""
-    STAGE_SECONDS.labels(stage).observe(seconds)
+    _stage_histogram(stage).observe(seconds)
+
+
+@functools.cache
+def _stage_histogram(stage: str) -> Histogram:
+    return STAGE_SECONDS.labels(stage)
 
 
 _last_said: dict[tuple[str, str], float] = {}

@@ -22,10 +22,13 @@ from tests import box as boxes
 from tests.box import Box
 from tests.chat_page import chromium_program
 from tests.faultproxy import FaultProxy
+from tests.pgbouncer import Pgbouncer
 from tests.servers import S3, Postgres, Redis, redis_program, through_proxy
 
 SETTINGS = ("PSI_", "WHATSAPP_", "N8N_", "CLOUD_API_")
 SETTINGS_WHOLE = {"DATABASE_URL", "WEBHOOK_SHARED_SECRET", "HOST", "PORT"}
+
+SMALL_DISK = 16 * 2**20
 
 # Whoever uses one of these is marked `server`.
 SERVER_FIXTURES = {
@@ -33,12 +36,15 @@ SERVER_FIXTURES = {
     "redis_server",
     "s3",
     "nginx",
+    "pgbouncer_program",
     "chromium",
     "box",
     "staged",
 }
+# Tests of more than the store: its own ones are those that run through a pooler too.
+WHOLES = {"test_incidents", "test_delivery"}
 # Whoever uses one of these is for root alone.
-ROOT_FIXTURES = {"as_root", "box"}
+ROOT_FIXTURES = {"as_root", "box", "small_disk"}
 
 
 def pytest_configure() -> None:
@@ -52,10 +58,22 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Mark what needs a server, and leave to root what only root can do."""
+    """Mark what needs a server, and leave to root what only root can do.
+
+    Of a test of the store with many parameters one goes through the pooler.
+    """
     for item in items:
         if SERVER_FIXTURES & fixtures_of(item):
             item.add_marker("server")
+    again = [item for item in items if is_pooled(item)]
+    firsts = {
+        id(function_of(item)): item
+        for item in reversed(again)
+        if item.path.stem not in WHOLES
+    }
+    rest = {item for item in again if firsts.get(id(function_of(item))) is not item}
+    config.hook.pytest_deselected(items=list(rest))
+    items[:] = [item for item in items if item not in rest]
     if os.geteuid() != 0:
         for_root = [item for item in items if ROOT_FIXTURES & fixtures_of(item)]
         config.hook.pytest_deselected(items=for_root)
@@ -65,6 +83,17 @@ def pytest_collection_modifyitems(
 def fixtures_of(item: pytest.Item) -> set[str]:
     """Return the names of all fixtures that *item* uses, directly or not."""
     return set(getattr(item, "fixturenames", ()))
+
+
+def is_pooled(item: pytest.Item) -> bool:
+    """Return whether *item* runs through a pooler, what it also does without one."""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return bool(parameters.get("road"))
+
+
+def function_of(item: pytest.Item) -> object:
+    """Return what all parameters of a test share."""
+    return getattr(item, "function", item)
 
 
 @pytest.fixture(scope="session")
@@ -109,10 +138,66 @@ async def database(postgres: Postgres, migrated: str) -> AsyncIterator[str]:
         yield postgres.dsn(name)
 
 
+@pytest.fixture(scope="session")
+def pgbouncer_program() -> str:
+    """Where pgbouncer is."""
+    program = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+    if program is None:
+        pytest.skip("needs pgbouncer: apt-get install pgbouncer")
+    return program
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def lending_pooler(
+    pgbouncer_program: str,
+    postgres: Postgres,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Pgbouncer]:
+    """A pooler in transaction mode."""
+    directory = tmp_path_factory.mktemp("pgbouncer")
+    pooler = Pgbouncer(pgbouncer_program, directory, postgres)
+    await pooler.start(mode="transaction")
+    yield pooler
+    pooler.stop()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def keeping_pooler(
+    pgbouncer_program: str,
+    postgres: Postgres,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Pgbouncer]:
+    """A pooler in session mode."""
+    directory = tmp_path_factory.mktemp("pgbouncer")
+    pooler = Pgbouncer(pgbouncer_program, directory, postgres)
+    await pooler.start(mode="session")
+    yield pooler
+    pooler.stop()
+
+
 @pytest.fixture
-async def store(database: str) -> AsyncIterator[Database]:
-    """An open pool on that database."""
-    store = Database(database)
+def pgbouncer(
+    pgbouncer_program: str, postgres: Postgres, tmp_path: Path
+) -> Iterator[Pgbouncer]:
+    """A pooler that the test starts, as it needs it."""
+    pooler = Pgbouncer(pgbouncer_program, tmp_path, postgres)
+    yield pooler
+    pooler.stop()
+
+
+@pytest.fixture(params=["", "pooled"])
+def road(request: pytest.FixtureRequest, database: str) -> str:
+    """The DSN of that database: as it is, and through a pooler in transaction mode."""
+    if not request.param:
+        return database
+    pooler: Pgbouncer = request.getfixturevalue("lending_pooler")
+    return pooler.through(database)
+
+
+@pytest.fixture
+async def store(road: str) -> AsyncIterator[Database]:
+    """An open pool on that database: whoever uses it runs on both roads."""
+    store = Database(road)
     await store.open()
     yield store
     await store.close()
@@ -180,6 +265,13 @@ def nginx() -> str:
 
 
 @pytest.fixture(scope="session")
+def openssl() -> None:
+    """There is an openssl, for certificates."""
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl: apt-get install openssl")
+
+
+@pytest.fixture(scope="session")
 def chromium() -> Path:
     """Where a Chromium is; Playwright, which drives it, is there too."""
     if importlib.util.find_spec("playwright") is None:
@@ -219,6 +311,26 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     machine.up()
     yield machine
     machine.down()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of SMALL_DISK bytes, in memory."""
+    place = tmp_path / "small"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "small"]
+    if subprocess.run([*command, str(place)], check=False).returncode != 0:
+        pytest.skip("needs the right to mount a small file system (CAP_SYS_ADMIN)")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture(scope="session")
+def faketime() -> Path:
+    """The library that moves a process's clock."""
+    for place in Path("/usr/lib").glob("*/faketime/libfaketime.so.1"):
+        return place
+    pytest.skip("needs libfaketime: apt-get install libfaketime")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ Every fault can be set and taken back while connections are open.
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
@@ -22,6 +23,8 @@ class FaultProxy:
     `delay_s` holds back each chunk, in each direction. `refuse` resets a new connection
     at once. `cut_after_bytes` lets each direction of a connection carry so many bytes
     from its beginning, then resets the connection, in the middle of a message if need be.
+    `mute` holds back what comes from *host* alone: it hears, and its answers are not heard;
+    `held` counts the chunks that are held so.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -32,6 +35,9 @@ class FaultProxy:
         self.cut_after_bytes: int | None = None
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._heard = asyncio.Event()
+        self._heard.set()
+        self.held = 0
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._writers: set[StreamWriter] = set()
@@ -50,6 +56,18 @@ class FaultProxy:
             self._flowing.clear()
         else:
             self._flowing.set()
+
+    @property
+    def mute(self) -> bool:
+        """Whether answers are held while questions pass."""
+        return not self._heard.is_set()
+
+    @mute.setter
+    def mute(self, value: bool) -> None:
+        if value:
+            self._heard.clear()
+        else:
+            self._heard.set()
 
     async def start(self) -> None:
         """Listen on a free port: `port`."""
@@ -102,17 +120,29 @@ class FaultProxy:
         self._writers |= ends
         try:
             await asyncio.gather(
-                self._pump(reader, up_writer), self._pump(up_reader, writer)
+                self._pump(reader, up_writer),
+                self._pump(up_reader, writer, self._wait_to_be_heard),
             )
         finally:
             up_writer.transport.abort()
             self._writers -= ends
 
-    async def _pump(self, reader: StreamReader, writer: StreamWriter) -> None:
+    async def _wait_to_be_heard(self) -> None:
+        self.held += self.mute
+        await self._heard.wait()
+
+    async def _pump(
+        self,
+        reader: StreamReader,
+        writer: StreamWriter,
+        wait: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         carried = 0
         while chunk := await reader.read(CHUNK_BYTES):
             await asyncio.sleep(self.delay_s)
             await self._flowing.wait()
+            if wait:
+                await wait()
             room = self._room(carried)
             writer.write(chunk[:room])
             await writer.drain()

@@ -47,6 +47,18 @@ def test_an_address_that_is_none_is_a_wrong_setting(dsn: str) -> None:
     assert "hush" not in str(caught.value)
 
 
+def test_tls_modes_are_those_of_postgresql() -> None:
+    load(DATABASE_URL="postgresql://h/d?sslmode=verify-full")
+    with pytest.raises(ConfigError, match="sslmode is none of disable, "):
+        load(DATABASE_URL="postgresql://h/d?sslmode=verify")
+
+
+def test_fewer_than_two_connections_are_too_few() -> None:
+    assert load(PSI_DATABASE_CONNECTIONS="2").connections == 2
+    with pytest.raises(ConfigError, match="PSI_DATABASE_CONNECTIONS is '1'"):
+        load(PSI_DATABASE_CONNECTIONS="1")
+
+
 def test_secrets_rotate() -> None:
     assert load(WHATSAPP_APP_SECRET="one, two").app_secrets == (b"one", b"two")
 

@@ -1,7 +1,10 @@
 """Facts that stand in two files agree."""
 
+import importlib
 import re
 from pathlib import Path
+
+from prometheus_client import REGISTRY
 
 from router.cli import BAD_CONFIG
 from router.config import Settings
@@ -42,6 +45,18 @@ def test_nginx_waits_longer_than_the_router_does() -> None:
 
 def test_nginx_and_the_router_agree_on_the_port() -> None:
     assert set(re.findall(r"server 127.0.0.1:(\d+)", NGINX)) == {str(SETTINGS.port)}
+
+
+def test_every_metric_of_an_alarm_is_one_of_ours() -> None:
+    importlib.import_module("router.app")  # all that is counted is named there
+    ours = {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in REGISTRY.collect()
+    }
+    text = (ROOT / "docs/operations.md").read_text("utf-8")
+    named = set(re.findall(r"\bpsi_[a-z_]+_?[a-z]+\b", text)) - {"psi_shadow"}
+    assert len(named) > 10
+    assert named <= ours
 
 
 def test_every_setting_of_the_readme_is_read() -> None:

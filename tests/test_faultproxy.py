@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.faultproxy import HOST, FaultProxy
+from tests.servers import until
 
 Line = tuple[StreamReader, StreamWriter]
 
@@ -104,3 +105,17 @@ async def test_an_upstream_that_is_away_looks_like_a_reset(proxy: FaultProxy) ->
     with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
         await reader.readexactly(1)
     writer.close()
+
+
+async def test_a_mute_host_hears_and_is_not_heard(
+    proxy: FaultProxy, line: Line
+) -> None:
+    reader, writer = line
+    proxy.mute = True
+    writer.write(b"ping")
+    await until(lambda: proxy.held == 1)  # it came to the echo and back
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await reader.readexactly(4)
+    proxy.mute = False
+    assert await reader.readexactly(4) == b"ping"

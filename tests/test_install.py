@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from router.cli import main
+from router.cli.environment import SETTINGS
 from router.cli.machine import (
     CURRENT,
     KEPT_RELEASES,
     PREVIOUS,
-    SETTINGS,
     UNITS,
     forget_old_releases,
     make_current,

@@ -7,6 +7,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
+from router.health import Health
 from router.ops.admin import admins_only
 from router.ops.lag import WINDOW_S, LoopLag
 from router.ops.metrics import metrics
@@ -56,7 +57,7 @@ async def test_its_bearer_comes_in(scheme: str) -> None:
 
 
 def page(*queues: MemoryQueue[str], lag_s: float = 0.0) -> str:
-    body = metrics(queues, lag_s).body
+    body = metrics(queues, lag_s, Health()).body
     assert isinstance(body, bytes)
     return body.decode()
 

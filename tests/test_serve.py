@@ -2,12 +2,14 @@
 
 import itertools
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from router.cli.environment import HOME, SETTINGS, settings_here
 from router.cli.serve import (
     Source,
     forget_what_a_reload_brought,
@@ -42,6 +44,17 @@ def test_settings_come_from_a_reload_s_copy_before_the_credential(
     assert settings_file(env) == credentials / "env"
     forget_what_a_reload_brought(env)
     forget_what_a_reload_brought({})
+
+
+def test_the_installed_command_finds_the_service_s_settings_and_a_checkout_s_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert settings_here() == Path(".env")
+    monkeypatch.setattr(sys, "prefix", str(HOME / "releases/1.0"))
+    assert settings_here() == SETTINGS
+    Path(".env").touch()
+    assert settings_here() == Path(".env")
 
 
 def reread(old: Settings, new: Settings, dsn: str = "") -> tuple[Settings, list[str]]:

@@ -8,8 +8,8 @@ import pytest
 
 from router.cli import BAD_CONFIG
 from router.cli.beat import BEAT_S, STILL_S
-from router.cli.environment import dot_env
-from router.cli.machine import COMMAND, CURRENT, SETTINGS, UNITS
+from router.cli.environment import SETTINGS, dot_env
+from router.cli.machine import COMMAND, CURRENT, UNITS
 from router.cli.release import HOMES
 from router.cli.running import BACKLOG, RECEIVE_BYTES
 from router.cli.serve import SETTINGS_NAME

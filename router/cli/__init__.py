@@ -21,6 +21,7 @@ COMMANDS = {
     "explain": "show the whole life of one message",
     "dead-letters": "show what was buried, and try it again",
     "menu": "prove a menu file",
+    "shadow": "rehearse beside the router that is to be replaced",
     "install": "make the service of this machine",
     "upgrade": "another release of it, or with --rollback the one before",
     "uninstall": "remove it; what it stored stays",

@@ -91,6 +91,7 @@ class Beat:
         still = self._stands_still(app[PIPELINE])
         health = app[SERVICE].health
         words = [health.mode, f"{self._rate():.1f} messages/s", *health.missing()]
+        words += health.beside()
         words += [f"{worker} stands still" for worker in still]
         status = f"STATUS={'; '.join(words)}".replace("\n", " ")
         return [status] if still else [status, "WATCHDOG=1"]

@@ -8,15 +8,17 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from router.cli.databases import reachable
-from router.cli.environment import environment
+from router.cli.environment import environment, settings_here
 from router.cli.rereading import Replay, Rereading
 from router.cli.serve import reread
 from router.config import Settings, database_url_problem
 from router.errors import ConfigError, Transient, Unavailable
+from router.store import dialect
 from router.store.database import Database
 from router.store.dead_letters import (
     SHORTEST_NAME,
@@ -24,6 +26,7 @@ from router.store.dead_letters import (
     Wanted,
     letters,
 )
+from router.store.dialect_fit import fit
 
 STAGES = ("normalize", "persist", "notify")
 WRONG_USAGE = 2
@@ -129,7 +132,7 @@ def _wanted(args: argparse.Namespace, *, fresh: bool = False) -> Wanted:
 
 async def _list(args: argparse.Namespace) -> int:
     async with (
-        opened(environment().get("DATABASE_URL")) as database,
+        opened(environment(settings_here()).get("DATABASE_URL")) as database,
         aclosing(letters(database, _wanted(args))) as found,
     ):
         async for letter in found:
@@ -152,7 +155,7 @@ def _line(letter: Letter) -> str:
 async def _show(args: argparse.Namespace) -> int:
     missing = set(args.ids)
     async with (
-        opened(environment().get("DATABASE_URL")) as database,
+        opened(environment(settings_here()).get("DATABASE_URL")) as database,
         aclosing(letters(database, Wanted(ids=args.ids), bodies=True)) as found,
     ):
         async for letter in found:
@@ -182,6 +185,12 @@ def _all_of(letter: Letter) -> dict[str, Any]:
     }
 
 
+async def _fitting(settings: Settings, database: Database) -> Settings:
+    """Return *settings* with a dialect that the database takes."""
+    words = await fit(database, dialect.load(settings.dialect))
+    return replace(settings, dialect=words.dialect.name)
+
+
 async def _replay(args: argparse.Namespace) -> int:
     settings = reread()
     if args.deliveries:
@@ -190,7 +199,8 @@ async def _replay(args: argparse.Namespace) -> int:
     wanted = _wanted(args, fresh=not args.ids)
     failed, verb = 0, "would replay" if args.dry_run else "replayed"
     async with opened(settings.database_url) as database:
-        replay = Replay(settings, database, dry_run=args.dry_run)
+        fitting = await _fitting(settings, database)
+        replay = Replay(fitting, database, dry_run=args.dry_run)
         async with aclosing(letters(database, wanted, bodies=True)) as found:
             async for letter in found:
                 why_not = await replay.one(letter)
@@ -209,7 +219,8 @@ async def _reread(args: argparse.Namespace, settings: Settings) -> int:
         return WRONG_USAGE
     until = args.until or datetime.now(UTC)
     async with opened(settings.database_url) as database:
-        rereading = Rereading(settings, database, dry_run=args.dry_run)
+        fitting = await _fitting(settings, database)
+        rereading = Rereading(fitting, database, dry_run=args.dry_run)
         done = await rereading.between(args.since, until, args.rate)
     verb = "would read" if args.dry_run else "read"
     sys.stdout.write(

@@ -56,7 +56,7 @@ async def _examine(settings: Settings, profile: dialect.Dialect) -> int:
     try:
         _refuse_to_make(settings.database_url)
         async with reachable(settings.database_url) as dsn:
-            there = await checkup.look(dsn, profile)
+            there = await checkup.look(dsn, profile, connections=settings.connections)
     except Unavailable as exc:
         _print([Finding("fail", "database", str(exc))])
         return NO_DATABASE
@@ -148,8 +148,10 @@ def disk(free: int) -> Finding:
 
 def _refuse_to_make(database_url: str) -> None:
     # Starting the server would make the folder, and looking changes nothing.
+    from router.store.embedded import EmbeddedPostgres
+
     folder = _folder(database_url)
-    if folder is not None and not (folder / "PG_VERSION").exists():
+    if folder and not (EmbeddedPostgres(folder).data / "PG_VERSION").exists():
         raise Unavailable("the embedded one is not made yet, run `psi-router migrate`")
 
 

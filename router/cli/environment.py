@@ -1,9 +1,24 @@
 """The environment, with a `.env` file beneath it."""
 
 import os
+import sys
 from pathlib import Path
 
 from router.errors import ConfigError
+
+HOME = Path("/opt/psi-router")  # where `install` puts releases
+SETTINGS = Path("/etc/psi-router/env")
+
+
+def settings_here() -> Path:
+    """Return where a command finds settings: .env here, else the service's own.
+
+    The latter only for the installed command: one from a checkout has nothing to do with
+    what this machine serves.
+    """
+    here = Path(".env")
+    installed = Path(sys.prefix).is_relative_to(HOME)
+    return SETTINGS if installed and not here.exists() else here
 
 
 def environment(path: Path = Path(".env")) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from router.cli.dead_letters import opened
-from router.cli.environment import environment
+from router.cli.environment import environment, settings_here
 from router.errors import Poison, Transient, Unavailable
 from router.store.database import Database
 from router.store.explain import explained, ids_in
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _explain(args: argparse.Namespace) -> int:
-    async with opened(environment().get("DATABASE_URL")) as database:
+    async with opened(environment(settings_here()).get("DATABASE_URL")) as database:
         wamids = [args.wamid]
         if args.delivery is not None:
             found = await ids_in(database, args.delivery)

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from router.cli import machine, release
-from router.cli.machine import SETTINGS, say
+from router.cli.environment import SETTINGS
+from router.cli.machine import say
 from router.cli.release import RELEASES, Tree
 
 

@@ -6,15 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from router.cli.environment import dot_env
-from router.cli.release import HOME, RELEASES, SHARE, Tree
+from router.cli.environment import HOME, SETTINGS, dot_env
+from router.cli.release import RELEASES, SHARE, Tree
 from router.config import Settings
 from router.errors import ConfigError, RouterError, Unavailable
 
 USAGE = 2
 CURRENT, PREVIOUS = HOME / "current", HOME / "previous"
 KEPT_RELEASES = 3  # the one that runs, the one before, and one more
-SETTINGS = Path("/etc/psi-router/env")
 COMMAND = Path("/usr/local/bin/psi-router")
 SERVICE, SOCKET = "psi-router.service", "psi-router.socket"
 # In share/psi-router/systemd, and where systemd looks for it.

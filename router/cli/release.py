@@ -20,10 +20,10 @@ from pathlib import Path
 
 import router
 from router import __version__
+from router.cli.environment import HOME
 from router.cli.running import REVISION_NOTE, commit
 from router.errors import Unavailable
 
-HOME = Path("/opt/psi-router")
 RELEASES = HOME / "releases"
 PACKAGE = Path(router.__file__).parent
 SHARE = Path("share/psi-router")  # in an environment

@@ -20,11 +20,12 @@ from router import __version__, telemetry
 from router.app import PIPELINE
 from router.cli.beat import Beat
 from router.cli.databases import EMBEDDED, reachable
-from router.cli.environment import environment
+from router.cli.environment import environment, settings_here
 from router.cli.running import Running, listen
 from router.config import Settings
 from router.errors import ConfigError, RouterError, Transient, Unavailable
-from router.store import dialect
+from router.store import dialect, dialect_fit, shadow
+from router.store.checkup import misfits
 from router.store.migrate import behind, migrate
 from router.systemd import JournalLines, Notifier, is_journal, watchdog_s
 
@@ -36,7 +37,7 @@ GC_THRESHOLD = (10_000, 20, 20)
 GAVE_UP = 1
 SETTINGS_NAME = "env"  # of the credential, and of its copy: systemd/psi-router.service
 WATCHDOG = ("WATCHDOG_USEC", "WATCHDOG_PID")  # sd_watchdog_enabled(3)
-ONCE = ("host", "port", "loop")  # what a process has once: a reload keeps it
+ONCE = ("host", "port", "loop", "shadow")  # what a process has once: a reload keeps it
 
 Started = Callable[[web.Application], Awaitable[None]]
 Reread = Callable[[], Settings]
@@ -67,7 +68,7 @@ def reread() -> Settings:
 
 
 def settings_file(env: Mapping[str, str]) -> Path:
-    """Return where the settings lie: what a reload brought, a credential, or .env here.
+    """Return where the settings lie: what a reload brought, a credential, or as for a command.
 
     systemd hands a credential over at the start and no newer one later, so ExecReload
     copies the file to the runtime directory.
@@ -78,7 +79,7 @@ def settings_file(env: Mapping[str, str]) -> Path:
             return brought
     if directory := env.get("CREDENTIALS_DIRECTORY"):
         return Path(directory, SETTINGS_NAME)
-    return Path(".env")
+    return settings_here()
 
 
 def forget_what_a_reload_brought(env: Mapping[str, str]) -> None:
@@ -157,14 +158,18 @@ async def serve(
     notifier.say("STATUS=looking at the database")
     async with reachable(settings.database_url) as dsn:
         source = Source(settings, dsn, again)
-        await look_at_the_schema(source.first)
+        source.first = await look_at_the_schema(source.first)
         with listen(settings) as listener:
             return await _Host(source, listener, signals, beat).run(started)
 
 
-async def look_at_the_schema(settings: Settings) -> None:
-    """Migrate or complain, if the database answers; if it is away, start without."""
+async def look_at_the_schema(settings: Settings) -> Settings:
+    """Migrate or complain, if the database answers; if it is away, start without.
+
+    Returns the settings with a dialect that the database takes.
+    """
     try:
+        await shadow.check(settings.database_url, shadow=settings.shadow)
         if settings.migrate:
             for name in await migrate(settings.database_url):
                 telemetry.event("migrated", name=name)
@@ -173,11 +178,20 @@ async def look_at_the_schema(settings: Settings) -> None:
                 f"the database is behind by {len(missing)} migrations: "
                 "run `psi-router migrate`"
             )
+        for problem in await misfits(settings.database_url):
+            telemetry.event("database_unfit", level=logging.ERROR, problem=problem)
         words = dialect.load(settings.dialect)
-        for problem in await dialect.look(settings.database_url, words):
+        fit = await dialect_fit.look(settings.database_url, words)
+        for swap in fit.swapped:
+            telemetry.event("dialect_adapted", level=logging.WARNING, swap=swap)
+        for problem in fit.wrong:
             telemetry.event("dialect_refused", level=logging.WARNING, problem=problem)
     except (Unavailable, Transient) as exc:
+        if settings.shadow:
+            raise  # it may not be a shadow's, and nobody will look again
         telemetry.event("started_without_database", reason=str(exc))
+        return settings
+    return replace(settings, dialect=fit.dialect.name)
 
 
 class Source:
@@ -196,11 +210,14 @@ class Source:
         old, new = self._read, self._again() if self._again else self._read
         waiting = [name for name in ONCE if getattr(new, name) != getattr(old, name)]
         dsn = new.database_url
-        if dsn != old.database_url and (dsn + old.database_url).count(EMBEDDED):
-            waiting.append("database_url")  # a server of ours starts and ends with us
+        ours = (dsn + old.database_url).count(EMBEDDED)  # starts and ends with us
+        if dsn != old.database_url and (ours or old.shadow or new.shadow):
+            waiting.append("database_url")
         if dsn == old.database_url or "database_url" in waiting:
             dsn = self._dsn
         kept = {name: getattr(old, name) for name in ONCE}
+        if new.dialect == old.dialect:
+            kept["dialect"] = self.first.dialect  # as the database takes it
         return replace(new, **{**kept, "database_url": dsn}), waiting
 
 

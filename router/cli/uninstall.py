@@ -4,9 +4,10 @@ import argparse
 import shutil
 
 from router.cli import machine
+from router.cli.environment import HOME, SETTINGS
 from router.cli.install import take_prefix
-from router.cli.machine import COMMAND, SERVICE, SETTINGS, SOCKET, UNITS, say
-from router.cli.release import HOME, Tree
+from router.cli.machine import COMMAND, SERVICE, SOCKET, UNITS, say
+from router.cli.release import Tree
 
 STAYS = f"{SETTINGS}, /var/lib/psi-router and the user psi-router"
 

@@ -55,6 +55,7 @@ class Settings:
     signing_secrets: tuple[str, ...] = field(default=(), repr=False)
     admin_token: str | None = field(default=None, repr=False)
     allow_private: tuple[str, ...] = ()
+    connections: int = 8  # to the database, at most
     queue: str = "memory"
     queue_size: int = 2000
     ack_timeout_s: float = 8.0
@@ -64,8 +65,15 @@ class Settings:
     retention_days: int = 30
     loop: str = "uvloop"
     migrate: bool = False
+    shadow: bool = False  # take, store and decide; tell nobody
+    shadow_of: str | None = field(default=None, repr=False)  # a DSN, to compare with
     log_level: str = "info"
     runtime_directory: str = ""  # on tmpfs, and kept over a restart: systemd's
+
+    def __post_init__(self) -> None:
+        """Take a shadow's token away: without one replies are stored as not sent."""
+        if self.shadow:
+            object.__setattr__(self, "graph_token", None)
 
     @classmethod
     def load(cls, env: Mapping[str, str]) -> Self:

@@ -1,13 +1,15 @@
 """Settings that are variables of the environment: contract names, one value each."""
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from router.config import values
 from router.config.values import ATTEMPT_TIME, Reader
 
 GRAPH_API_URL = "https://graph.facebook.com/v26.0"
 NO_SECRETS: tuple[str, ...] = ()
+FEWEST_CONNECTIONS = 2  # with one, webhooks would wait for what tells the destinations
+TLS_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
 def from_environment(reader: Reader) -> dict[str, Any]:
@@ -35,6 +37,12 @@ def from_environment(reader: Reader) -> dict[str, Any]:
         ),
         "admin_token": reader.text("PSI_ADMIN_TOKEN") or None,
         "allow_private": values.parts(reader.text("PSI_ALLOW_PRIVATE")),
+        "connections": reader.parsed(
+            "PSI_DATABASE_CONNECTIONS",
+            8,
+            values.at_least(FEWEST_CONNECTIONS),
+            f"a number >= {FEWEST_CONNECTIONS}",
+        ),
         "queue": reader.parsed(
             "PSI_QUEUE", "memory", values.one_of("memory"), "memory"
         ),
@@ -57,6 +65,8 @@ def from_environment(reader: Reader) -> dict[str, Any]:
             "uvloop or asyncio",
         ),
         "migrate": reader.parsed("PSI_MIGRATE", False, values.flag, "0 or 1"),
+        "shadow": reader.parsed("PSI_SHADOW", False, values.flag, "0 or 1"),
+        "shadow_of": _shadow_of(reader),
         "log_level": reader.parsed(
             "PSI_LOG_LEVEL",
             "info",
@@ -74,6 +84,15 @@ def _database_url(reader: Reader) -> str:
     return raw
 
 
+def _shadow_of(reader: Reader) -> str | None:
+    raw = reader.text("PSI_SHADOW_OF")
+    if raw and database_url_problem(raw):
+        reader.problems.append("PSI_SHADOW_OF is no postgresql:// address")
+    if raw and raw == reader.text("DATABASE_URL"):
+        reader.problems.append("PSI_SHADOW_OF is the shadow's own database")
+    return raw or None
+
+
 def database_url_problem(raw: str) -> str | None:
     """Return what is wrong with a DATABASE_URL, without quoting it; None if nothing is."""
     if raw.startswith("embedded:"):
@@ -82,5 +101,9 @@ def database_url_problem(raw: str) -> str | None:
         parts = urlsplit(raw)
         fine = parts.scheme in {"postgresql", "postgres"} and parts.port != 0
     except ValueError:
-        fine = False
-    return None if fine else "DATABASE_URL is no postgresql:// address"
+        return "DATABASE_URL is no postgresql:// address"
+    if not fine:
+        return "DATABASE_URL is no postgresql:// address"
+    if not set(parse_qs(parts.query).get("sslmode", ())) <= set(TLS_MODES):
+        return f"DATABASE_URL: sslmode is none of {', '.join(TLS_MODES)}"
+    return None

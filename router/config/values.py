@@ -93,6 +93,17 @@ def count(raw: str) -> int:
     return value
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers that are not below *least*."""
+
+    def parse(raw: str) -> int:
+        if (value := int(raw)) < least:
+            raise ValueError(raw)
+        return value
+
+    return parse
+
+
 def port(raw: str) -> int:
     if not 0 <= (value := int(raw)) <= 65535:  # noqa: PLR2004 -- what TCP has
         raise ValueError(raw)

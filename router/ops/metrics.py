@@ -8,7 +8,9 @@ from aiohttp import web
 from prometheus_client import Gauge, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from router.health import Health
 from router.ops.lag import LOOP_LAG
+from router.ops.mode import show
 from router.queues.base import Source
 from router.telemetry import QUEUE_DEPTH, QUEUE_OLDEST
 
@@ -17,7 +19,9 @@ TASKS = Gauge("psi_tasks", "Tasks of the event loop")
 disable_created_metrics()  # type: ignore[no-untyped-call]  # twice the series, of which nobody asks
 
 
-def metrics(queues: Iterable[Source[Any]], lag_s: float) -> web.Response:
+def metrics(
+    queues: Iterable[Source[Any]], lag_s: float, health: Health
+) -> web.Response:
     """Return all metrics as Prometheus reads them."""
     # A destination that a reload took away has no queue any more.
     QUEUE_DEPTH.clear()
@@ -28,6 +32,7 @@ def metrics(queues: Iterable[Source[Any]], lag_s: float) -> web.Response:
         QUEUE_OLDEST.labels(queue.name).set(stats.oldest_s)
     LOOP_LAG.set(lag_s)
     TASKS.set(len(asyncio.all_tasks()))
+    show(health)
     return web.Response(
         body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
     )

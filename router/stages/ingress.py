@@ -313,7 +313,8 @@ async def _read(request: web.Request) -> bytes:
 
 
 def _delivery(body: bytes, door: Door) -> Delivery:
-    return Delivery(body=body, door=door, received_at=datetime.now(UTC))
+    now = datetime.now(UTC)
+    return Delivery(body=body, door=door, received_at=now, since=time.monotonic())
 
 
 @functools.lru_cache(maxsize=64)

@@ -20,10 +20,13 @@ OLDEST = Gauge(
     "Age of the oldest row that must still be told",
     ["destination"],
 )
+DEAD_TUPLES = Gauge(
+    "psi_outbox_dead_tuples", "Old versions of outbox rows that vacuum has not removed"
+)
 
 
 class Backlog:
-    """A worker that keeps the two metrics of the outbox true."""
+    """A worker that keeps the metrics of the outbox true."""
 
     def __init__(self, database: Database, destinations: Sequence[str]) -> None:
         """Count in *database*; *destinations* are 0 where nothing waits."""
@@ -49,3 +52,5 @@ class Backlog:
             pending, oldest_s = found.get(name, (0, 0.0))
             PENDING.labels(name).set(pending)
             OLDEST.labels(name).set(oldest_s)
+        for row in await self._database.fetch(sql("outbox_dead_tuples")):
+            DEAD_TUPLES.set(row["dead"])

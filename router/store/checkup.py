@@ -1,24 +1,31 @@
 """What a database has, against what the router needs of it: `psi-router doctor`.
 
-What is needed is read from where it is written: tables, columns and indexes from the
-migrations, who inserts, updates and deletes what from those and the statements.
+What is needed is in router/store/needs.py.
 """
 
-import functools
-import re
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, Literal
 
 import asyncpg
 
 from router.errors import ConfigError, Unavailable
 from router.store import dialect
-from router.store.database import CONNECT_S, is_pooled
-from router.store.migrate import behind, migrations
+from router.store.dialect_fit import fit
+from router.store.migrate import behind
+from router.store.needs import (
+    Column,
+    expected,
+    functions,
+    indexes,
+    inserted,
+    of_the_crm,
+    rights,
+    sequences,
+)
+from router.store.pooler import CONNECT_S, NAME, Mode, mode_of
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -35,6 +42,8 @@ FITTING: Mapping[tuple[str, str], Level] = {
     ("timestamptz", "timestamp without time zone"): "warn",  # in the session's zone
 }
 SPELLED = {"timestamptz": "timestamp with time zone", "float8": "double precision"}
+# What is not written there is left out (router.audit).
+MAY_FAIL = frozenset({"audit_log"})
 # Read as text or JSON, never given a value but null: any type will do.
 OF_ANY_TYPE = frozenset(
     {
@@ -54,6 +63,20 @@ _INDEXES = """
 select c.relname as name, i.indisvalid as valid from pg_index i
 join pg_class c on c.oid = i.indexrelid
 where c.relname = any($1) and i.indrelid = any($2::regclass[])"""
+_ROOM = """
+select m.most, m.most - current_setting('superuser_reserved_connections')::int
+       - (select count(*) from pg_stat_activity where backend_type = 'client backend') as free
+from (select current_setting('max_connections')::int as most) m"""
+_RIGHTS = """
+select a.t as what, a.verb from unnest($1::text[], $2::text[]) as a (t, verb)
+where not has_table_privilege(a.t, a.verb)
+union all
+select s, 'USAGE' from unnest($3::text[]) as s
+where to_regclass(s) is not null and not has_sequence_privilege(s, 'USAGE')
+union all
+select f, 'EXECUTE' from unnest($4::text[]) as f
+join pg_proc p on p.oid = to_regproc(f) where not has_function_privilege(p.oid, 'EXECUTE')
+order by 1, 2"""
 _TRIGGERS = """
 select t.tgname as name, t.tgrelid::regclass::text as tab from pg_trigger t
 where not t.tgisinternal and t.tgenabled <> 'D' and t.tgrelid = any($1::regclass[])
@@ -70,21 +93,6 @@ select count(*) from (
   select from conversaciones where contacto_id is not null and estado::text <> $2
   group by contacto_id having count(*) > 1 limit $1) d"""
 
-_COMMENT = re.compile(r"--[^\n]*")
-_TABLE = re.compile(
-    r"create (?:unlogged )?table (?:if not exists )?([\w.]+) \((.*?)\n\)", re.DOTALL
-)
-_ALTER = re.compile(r"alter table ([\w.]+)((?:\s+(?:add|drop) column [^;]+)+);")
-_ADDED = re.compile(r"(add|drop) column (?:if (?:not )?exists )?(\w+)(.*)", re.DOTALL)
-_INDEX = re.compile(
-    r"create (?:unique )?index (?:concurrently )?(?:if not exists )?(\w+)\s+on ([\w.]+)"
-)
-_INSERT = re.compile(r"insert into ([\w.]+)(?: as \w+)? \(([^)]*)\)")
-_VERBS = re.compile(r"\b(insert into|update|delete from) ([\w.]+)")
-_UPSERT = re.compile(r"insert into ([\w.]+)(?:(?!insert into).)*?do update", re.DOTALL)
-_TOP_LEVEL_COMMA = re.compile(r",\s*\n|,(?![^(]*\))")
-_NO_COLUMN = frozenset({"primary", "unique", "check", "constraint", "foreign"})
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -95,101 +103,28 @@ class Finding:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """What the migrations say of a column: its type as written there."""
-
-    name: str
-    type: str
-    required: bool
-
-
-@functools.cache
-def expected() -> Mapping[str, Mapping[str, Column]]:
-    """Return the columns of every table that the migrations make, by table and name."""
-    tables: dict[str, dict[str, Column]] = {}
-    for text in _scripts():
-        for table, inside in _TABLE.findall(text):
-            found = filter(None, map(_column, _TOP_LEVEL_COMMA.split(inside)))
-            tables.setdefault(table, {}).update((c.name, c) for c in found)
-        for table, clauses in _ALTER.findall(text):
-            _alter(tables.setdefault(table, {}), clauses)
-    return tables
+async def misfits(dsn: str) -> list[str]:
+    """Return what `migrate` found there and may not change: columns that do not fit."""
+    async with _connected(dsn) as connection, connection.transaction(readonly=True):
+        present = await _present(connection)
+        found = await _columns(connection, present, complete=True)
+    return [one.detail for one in found if one.level == "fail"]
 
 
-def _alter(columns: dict[str, Column], clauses: str) -> None:
-    for clause in _TOP_LEVEL_COMMA.split(clauses):
-        if (found := _ADDED.search(clause)) is None:
-            continue
-        verb, name, rest = found.groups()
-        if verb == "drop":
-            columns.pop(name, None)
-        elif name not in columns and (column := _column(name + rest)):
-            columns[name] = column
-
-
-def _column(text: str) -> Column | None:
-    words = text.split()
-    if len(words) == 1 or not words or not words[0].isidentifier():
-        return None  # a value of a list, or nothing
-    if words[0] in _NO_COLUMN:
-        return None
-    rest = " ".join(words[2:])
-    return Column(words[0], words[1], "not null" in rest or "primary key" in rest)
-
-
-@functools.cache
-def indexes() -> Mapping[str, str]:
-    """Return the table of every index that the migrations make, by the index's name."""
-    return dict(found for text in _scripts() for found in _INDEX.findall(text))
-
-
-@functools.cache
-def inserted() -> frozenset[tuple[str, str]]:
-    """Return (table, column) of all that the router's statements give a value to."""
-    return frozenset(
-        (table, column.strip())
-        for text in (*_scripts(), *_queries())
-        for table, columns in _INSERT.findall(text)
-        for column in columns.split(",")
-    )
-
-
-@functools.cache
-def rights() -> frozenset[tuple[str, str]]:
-    """Return (table, SELECT, INSERT, UPDATE or DELETE) of all that the router does."""
-    texts = (*_scripts(), *_queries())
-    done = {
-        (t, verb.split()[0].upper()) for s in texts for verb, t in _VERBS.findall(s)
-    }
-    done |= {(table, "UPDATE") for text in texts for table in _UPSERT.findall(text)}
-    done |= {(table, "SELECT") for table in expected()}
-    return frozenset(right for right in done if right[0] in expected())
-
-
-def _scripts() -> Iterator[str]:
-    return (_COMMENT.sub("", migration.text) for migration in migrations())
-
-
-def _queries() -> Iterator[str]:
-    for path in (resources.files("router.store") / "sql").iterdir():
-        if path.name.endswith(".sql"):
-            yield _COMMENT.sub("", path.read_text("utf-8"))
-
-
-def of_the_crm() -> list[str]:
-    """Return the names of the tables that are the CRM's."""
-    return [table for table in expected() if "." not in table]
-
-
-async def look(dsn: str, profile: dialect.Dialect) -> list[Finding]:
+async def look(
+    dsn: str, profile: dialect.Dialect, *, connections: int = 8
+) -> list[Finding]:
     """Return what there is to say of the database at *dsn*, which is only read.
+
+    *connections* is how many the router opens at most.
 
     Raises Unavailable when it is away or breaks off.
     """
     async with _connected(dsn) as connection:
-        found = [_version(connection), await _skew(connection)]
-        found.append(await _pooler(dsn, connection))
+        async with connection.transaction(readonly=True):
+            found = [_version(connection), await _skew(connection)]
+            found.append(await _room(connection, connections))
+        found.append(await _pooler(dsn))
         try:
             missing, line = await _migrations(dsn)
         except asyncpg.InsufficientPrivilegeError:
@@ -197,8 +132,8 @@ async def look(dsn: str, profile: dialect.Dialect) -> list[Finding]:
         found.append(line)
         async with connection.transaction(readonly=True):
             found += await _schema(connection, profile, missing=missing)
-        if found_tables := await _present(connection):
-            found += await _duplicates(connection, profile, found_tables)
+            there = await _present(connection)
+        found += await _duplicates(connection, profile, there)
     return found
 
 
@@ -211,6 +146,7 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
             timeout=CONNECT_S,
             command_timeout=QUERY_TIMEOUT_S,
             statement_cache_size=0,
+            server_settings={"application_name": f"{NAME} doctor"},
         )
         yield connection
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
@@ -244,18 +180,19 @@ def skew(seconds: float) -> Finding:
     return Finding(level, "clock", f"{size:.1f} s apart from the database's")
 
 
-async def _pooler(dsn: str, connection: asyncpg.Connection) -> Finding:
-    # A pooler makes up the process id that it greets with.
-    mine = await connection.fetchval("select pg_backend_pid()")
-    if connection.get_server_pid() == mine:
-        return Finding("ok", "pooler", "none, a direct connection")
-    async with _connected(dsn) as other:
-        shared = await other.fetchval("select pg_backend_pid()") == mine
-    if not shared and not is_pooled(dsn):
-        return Finding("ok", "pooler", "one that keeps the session")
-    if is_pooled(dsn):
-        return Finding("ok", "pooler", "transaction mode, as the port says")
-    return Finding("fail", "pooler", "transaction mode, which only port 6543 announces")
+async def _room(connection: asyncpg.Connection, wanted: int) -> Finding:
+    row = await connection.fetchrow(_ROOM)
+    words = f"{wanted} at most, {row['free']} of the server's {row['most']} are free"
+    # While settings are reloaded there are two routers.
+    return Finding("ok" if row["free"] >= 2 * wanted else "warn", "connections", words)
+
+
+async def _pooler(dsn: str) -> Finding:
+    mode = await mode_of(dsn)
+    words = mode.value
+    if mode is Mode.TRANSACTION:
+        words += ": nothing is prepared, each transaction says its settings"
+    return Finding("ok", "pooler", words)
 
 
 async def _migrations(dsn: str) -> tuple[list[str], Finding]:
@@ -284,8 +221,10 @@ async def _schema(
     present = await _present(connection)
     crm = [table for table in of_the_crm() if table in present]
     found = await _columns(connection, present, complete=not missing)
-    words = await dialect.problems(connection, profile)
-    found += _lines("fail", "words", words, f"all of {profile.name} are taken")
+    words = await fit(connection, profile)
+    found += [Finding("warn", "words", line) for line in words.swapped]
+    fine = f"all of {profile.name} are taken"
+    found += _lines("fail", "words", words.wrong, fine)
     if not missing:
         found += await _indexes(connection)
     found += await _rights(connection, present)
@@ -330,8 +269,9 @@ def _of_a_table(
     for name, row in rows.items():
         given = (table, name) in inserted()
         if row["required"] and not row["filled"] and not given:
+            level: Level = "warn" if table in MAY_FAIL else "fail"
             yield Finding(
-                "fail", "columns", f"{table}.{name} wants a value and has no default"
+                level, "columns", f"{table}.{name} wants a value and has no default"
             )
         if row["generated"] and given:
             yield Finding("fail", "columns", f"{table}.{name} takes no value")
@@ -364,12 +304,13 @@ async def _indexes(connection: asyncpg.Connection) -> list[Finding]:
 async def _rights(connection: asyncpg.Connection, present: list[str]) -> list[Finding]:
     asked = sorted((t, verb) for t, verb in rights() if t in present)
     rows = await connection.fetch(
-        "select a.t, a.verb from unnest($1::text[], $2::text[]) as a (t, verb)"
-        " where not has_table_privilege(a.t, a.verb)",
+        _RIGHTS,
         [table for table, _ in asked],
         [verb for _, verb in asked],
+        sorted(sequences()),
+        sorted(functions()),
     )
-    wrong = [f"no {row['verb']} on {row['t']}" for row in rows]
+    wrong = [f"no {row['verb']} on {row['what']}" for row in rows]
     return _lines("fail", "rights", wrong, "all that the router does")
 
 

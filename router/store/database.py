@@ -7,26 +7,28 @@ stop a statement a little before we would stop waiting.
 
 Every session says that its statements are look-ups by key: a generic plan made while a
 table was empty would scan it from end to end once it has grown, or sort all of it rather
-than read the index that has the order.
+than read the index that has the order. What a session is told depends on whose it is:
+
+  ours         by SET, once (a pooler refuses settings in the first packet, or drops them);
+               statements stay prepared
+  lent         each transaction again, nothing is prepared, and what is asked by itself gets
+               a transaction of its own: the driver parses and runs in two trips
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import asyncpg
 
 from router.errors import Transient
 from router.store.failures import translated
+from router.store.pooler import COMMAND_S, CONNECT_S, NAME, Mode, mode_of
 
-CONNECT_S = 3.0
-COMMAND_S = 4.0
 ACQUIRE_S = 4.0
 CLOSE_S = 1.0
-# Of every session. A transaction pooler hands each transaction another session, so there
-# each transaction says it again.
+STATEMENTS = 100  # prepared ones that a session of our own keeps
 SESSION = {
     "statement_timeout": "3500ms",
     "idle_in_transaction_session_timeout": "30s",
@@ -41,7 +43,7 @@ SESSION = {
 BEGIN_POOLED = ";\n".join(
     ["begin", *(f"set local {name} = '{value}'" for name, value in SESSION.items())]
 )
-TRANSACTION_POOLER_PORT = 6543  # Supavisor's and, by custom, pgbouncer's
+SET_SESSION = ";\n".join(f"set {name} = '{value}'" for name, value in SESSION.items())
 
 
 class Row(Protocol):
@@ -81,7 +83,9 @@ class Database:
     def __init__(self, dsn: str, *, size: int = 8) -> None:
         """Describe up to *size* connections to *dsn*; nothing is opened yet."""
         self.dsn, self._size = dsn, size
-        self._pooled = is_pooled(dsn)
+        self.mode: Mode | None = None  # known with the first connection
+        # Until it is known whose the sessions are: what is right with any.
+        self._by_transaction = True
         self._pool: asyncpg.Pool | None = None
 
     async def open(self) -> None:
@@ -91,17 +95,26 @@ class Database:
                 self.dsn,
                 min_size=0,
                 max_size=self._size,
-                timeout=CONNECT_S,
-                command_timeout=COMMAND_S,
                 max_inactive_connection_lifetime=300.0,
                 connection_class=_Connection,
-                # No prepared statement of an earlier transaction is known to a pooler's.
-                statement_cache_size=0 if self._pooled else 100,
-                server_settings={
-                    "application_name": "psi-router",
-                    **({} if self._pooled else SESSION),
-                },
+                connect=self._connect,
             )
+
+    async def _connect(self, *args: Any, **kwargs: Any) -> asyncpg.Connection:
+        if self.mode is None:
+            self.mode = await mode_of(self.dsn)
+            self._by_transaction = self.mode is Mode.TRANSACTION
+        connection = await asyncpg.connect(
+            *args,
+            **kwargs,
+            timeout=CONNECT_S,
+            command_timeout=COMMAND_S,
+            statement_cache_size=0 if self._by_transaction else STATEMENTS,
+            server_settings={"application_name": NAME},
+        )
+        if not self._by_transaction:
+            await connection.execute(SET_SESSION)
+        return connection
 
     async def close(self) -> None:
         """Close in at most CLOSE_S, however the connections are."""
@@ -118,7 +131,7 @@ class Database:
 
         Raises Transient or Poison.
         """
-        if self._pooled:
+        if self._by_transaction:
             async with self.transaction() as tx:
                 return await tx.fetch(sql, *args)
         async with self._connection() as connection:
@@ -135,7 +148,9 @@ class Database:
         """Commit what the block does, all of it or, when it raises, nothing."""
         async with self._connection() as connection:
             with translated():
-                await connection.execute(BEGIN_POOLED if self._pooled else "begin")
+                await connection.execute(
+                    BEGIN_POOLED if self._by_transaction else "begin"
+                )
             try:
                 yield Transaction(connection)
             except Exception:
@@ -174,11 +189,3 @@ def _cut_off(connection: asyncpg.Connection) -> None:
     # The pool takes a connection back by itself when it sees it break.
     with suppress(asyncpg.InterfaceError):
         connection.terminate()
-
-
-def is_pooled(dsn: str) -> bool:
-    """Return whether *dsn* leads to a pooler that lends sessions by the transaction."""
-    try:
-        return urlsplit(dsn).port == TRANSACTION_POOLER_PORT
-    except ValueError:
-        return False

@@ -9,13 +9,13 @@ import functools
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any, Protocol
 
 from router.errors import ConfigError
 from router.store import sql_files
-from router.store.database import Database, Row
+from router.store.database import Row
 
 ANY = "*"  # in a profile: every word that is not named, in the place of the star
 
@@ -116,6 +116,17 @@ class Dialect:
             for n, value in enumerate(row)
         )
 
+    def with_swaps(self, swaps: Mapping[str, str]) -> "Dialect":
+        """Return this profile, writing other words than its own for some of `tipo`.
+
+        Nobody reads a tipo back: what the message was stands in its metadata.
+        """
+        if not swaps:
+            return self
+        name = " ".join([self.name, *(f"tipo.{w}={o}" for w, o in swaps.items())])
+        words = {**self.to_table.get("tipo", {}), **swaps}
+        return replace(self, name=name, to_table={**self.to_table, "tipo": words})
+
     def sql(self, name: str) -> str:
         """Return the statement of `sql/<name>.sql` in the table's words."""
         text = sql_files.sql(name)
@@ -127,11 +138,24 @@ PLAN = Dialect("plan")
 
 @functools.cache
 def load(name: str) -> Dialect:
-    """Return the packaged profile *name*; ConfigError for an unknown or broken one."""
-    if name not in names():
+    """Return the packaged profile *name*; ConfigError for an unknown or broken one.
+
+    After the name may come words that a database takes others for: what `Fit` found,
+    as in ``plan tipo.sticker=image``.
+    """
+    first, *swaps = name.split()
+    if first not in names():
         raise ConfigError(f"dialect is {name!r}, expected one of {', '.join(names())}")
     folder = resources.files("router.store") / "dialects"
-    return parse(name, (folder / f"{name}.toml").read_text("utf-8"))
+    found = parse(first, (folder / f"{first}.toml").read_text("utf-8"))
+    return found.with_swaps(dict(_swap(name, swap) for swap in swaps))
+
+
+def _swap(name: str, text: str) -> tuple[str, str]:
+    word, equals, other = text.removeprefix("tipo.").partition("=")
+    if not equals or word not in WORDS["tipo"]:
+        raise ConfigError(f"dialect is {name!r}: expected tipo.WORD=OTHER after a name")
+    return word, other
 
 
 @functools.cache
@@ -199,22 +223,22 @@ async def problems(connection: Fetches, dialect: Dialect) -> list[str]:
     found: list[str] = []
     for table, column, group in PLACES:
         words = [dialect.write(group, word) for word in WORDS[group]]
-        for row in await connection.fetch(_CHECKS, table, column):
-            if refused := await _refused(connection, row, words):
-                rule = row["name"] or row["type"]
-                listed = ", ".join(refused)
-                found.append(f"{table}.{column} does not take {listed} ({rule})")
+        for rule, refused in await refusals(connection, table, column, words):
+            listed = ", ".join(refused)
+            found.append(f"{table}.{column} does not take {listed} ({rule})")
     return found
 
 
-async def look(dsn: str, dialect: Dialect) -> list[str]:
-    """Return the `problems` of the database at *dsn*; raise Transient while it is away."""
-    database = Database(dsn, size=1)
-    await database.open()
-    try:
-        return await problems(database, dialect)
-    finally:
-        await database.close()
+async def refusals(
+    connection: Fetches, table: str, column: str, words: Sequence[str]
+) -> list[tuple[str, list[str]]]:
+    """Return the rules of a column that refuse some of *words*, each with which."""
+    rows = await connection.fetch(_CHECKS, table, column)
+    found = [
+        (row["name"] or row["type"], await _refused(connection, row, words))
+        for row in rows
+    ]
+    return [(rule, refused) for rule, refused in found if refused]
 
 
 async def _refused(connection: Fetches, row: Row, words: Sequence[str]) -> list[str]:

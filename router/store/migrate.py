@@ -1,9 +1,11 @@
 """Brings a database up to date: `migrations/*.sql` in the order of their names.
 
 A file is applied once and remembered with its checksum. A file whose first line is
-``-- no-transaction`` runs statement by statement outside one (CREATE INDEX CONCURRENTLY);
-it must be repeatable, since it may stop half-way. Several runners may start at once: one
-works, the others wait and find nothing to do.
+``-- no-transaction`` runs statement by statement, each a transaction or, for
+CREATE INDEX CONCURRENTLY, none; it must be repeatable, since it may stop half-way. Several
+runners may start at once: one works, the others wait and find nothing to do.
+
+It needs no session of its own, so it works through any pooler (router/store/pooler.py).
 """
 
 import asyncio
@@ -16,25 +18,22 @@ from importlib import resources
 import asyncpg
 
 from router.errors import ConfigError, Unavailable
-from router.store.database import CONNECT_S
+from router.store.migrate_steps import run_alone, run_locked
+from router.store.pooler import CONNECT_S, NAME, Mode, mode_of
 
 LOCK_KEY = 0x70_73_69  # "psi"
 LOCK_POLL_S = 0.1
-DDL_LOCK_TIMEOUT = "1s"  # so that no writer of a live CRM queues behind us for longer
-DDL_TRIES = 30
 NO_TRANSACTION = "-- no-transaction"
+UNBOUNDED = "set statement_timeout = 0; set lock_timeout = 0"  # an index takes its time
+# Also the end of the portal before it, whose snapshot would stay for as long as that.
+KEEP = "set local idle_in_transaction_session_timeout = 0"
 
 _BOOKKEEPING = """
 create schema if not exists router;
 create table if not exists router.migrations (
   name text primary key, checksum text not null,
   applied_at timestamptz not null default now())"""
-_INVALID_INDEXES = """
-select i.indexrelid::regclass::text as name from pg_index i
-join pg_class c on c.oid = i.indexrelid
-where not i.indisvalid and c.relname = any($1)
-  and not exists (select from pg_stat_progress_create_index p
-                  where p.index_relid = i.indexrelid)"""
+_REMEMBER = "insert into router.migrations (name, checksum) values ($1, $2)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +67,13 @@ def migrations() -> list[Migration]:
 async def migrate(dsn: str) -> list[str]:
     """Apply what is missing to *dsn* and return the names, oldest first.
 
-    Raises Unavailable when the server is away, ConfigError when a file that was applied
-    has changed since.
+    Raises Unavailable when the server is away or a table locked for long, ConfigError when
+    a file that was applied has changed since, or the database does not take one.
     """
-    async with _connected(dsn) as connection, _alone(connection):
-        await connection.execute(_BOOKKEEPING)
-        missing = _missing(await _applied(connection))
+    async with _connected(dsn) as connection, _alone(dsn):
+        if await _names_and_sums(connection) is None:
+            await run_locked(connection, "router.migrations", _BOOKKEEPING)
+        missing = _missing(await _names_and_sums(connection) or {})
         for migration in missing:
             await _apply(connection, migration)
         return [migration.name for migration in missing]
@@ -82,17 +82,22 @@ async def migrate(dsn: str) -> list[str]:
 async def behind(dsn: str) -> list[str]:
     """Return the names of the migrations that *dsn* lacks."""
     async with _connected(dsn) as connection:
-        if await connection.fetchval("select to_regclass('router.migrations')") is None:
-            return [migration.name for migration in migrations()]
-        return [migration.name for migration in _missing(await _applied(connection))]
+        applied = await _names_and_sums(connection)
+    return [migration.name for migration in _missing(applied or {})]
 
 
 @asynccontextmanager
 async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     try:
+        mode = await mode_of(dsn)
         connection = await asyncpg.connect(
-            dsn, timeout=CONNECT_S, statement_cache_size=0
+            dsn,
+            timeout=CONNECT_S,
+            statement_cache_size=0,
+            server_settings={"application_name": f"{NAME} migrate"},
         )
+        if mode is not Mode.TRANSACTION:
+            await connection.execute(UNBOUNDED)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
         raise Unavailable(f"cannot reach PostgreSQL: {type(exc).__name__}") from exc
     try:
@@ -102,21 +107,28 @@ async def _connected(dsn: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 @asynccontextmanager
-async def _alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    # Asked for again and again: a session that *waits* for the lock holds a snapshot, and
-    # CREATE INDEX CONCURRENTLY of the runner that has the lock would wait for it.
-    ask = "select pg_try_advisory_lock($1)"
-    while not await connection.fetchval(ask, LOCK_KEY):  # noqa: ASYNC110 -- polled
-        await asyncio.sleep(LOCK_POLL_S)
-    try:
-        yield
-    finally:
-        if not connection.is_closed():
-            await connection.execute("select pg_advisory_unlock($1)", LOCK_KEY)
+async def _alone(dsn: str) -> AsyncIterator[None]:
+    # In a transaction, which keeps its session through any pooler; on a connection of its
+    # own, for no index is built inside of one. Asked for again and again: a transaction
+    # that *waits* has a snapshot, and the runner that builds an index would wait for it.
+    ask = "select pg_try_advisory_xact_lock($1)"
+    async with _connected(dsn) as keeper:
+        while True:
+            await keeper.execute("begin")
+            if await keeper.fetchval(ask, LOCK_KEY):
+                break
+            await keeper.execute("rollback")
+            await asyncio.sleep(LOCK_POLL_S)
+        await keeper.execute(KEEP)
+        yield  # the end of the connection is the end of the lock
 
 
-async def _applied(connection: asyncpg.Connection) -> dict[str, str]:
-    rows = await connection.fetch("select name, checksum from router.migrations")
+async def _names_and_sums(connection: asyncpg.Connection) -> dict[str, str] | None:
+    """Return what was applied; None where nothing ever was."""
+    async with connection.transaction():
+        if await connection.fetchval("select to_regclass('router.migrations')") is None:
+            return None
+        rows = await connection.fetch("select name, checksum from router.migrations")
     return {row["name"]: row["checksum"] for row in rows}
 
 
@@ -131,36 +143,13 @@ def _missing(applied: dict[str, str]) -> list[Migration]:
 
 
 async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
-    remember = "insert into router.migrations (name, checksum) values ($1, $2)"
-    if not migration.transactional:
-        await _drop_what_a_failed_run_left(connection, migration)
-        for statement in statements(migration.text):
-            await connection.execute(statement)
-        await connection.execute(remember, migration.name, migration.checksum)
+    name, remember = migration.name, (_REMEMBER, migration.name, migration.checksum)
+    if migration.transactional:
+        await run_locked(connection, name, migration.text, remember)
         return
-    for attempt in range(1, DDL_TRIES + 1):
-        try:
-            async with connection.transaction():
-                await connection.execute(
-                    f"set local lock_timeout = '{DDL_LOCK_TIMEOUT}'"
-                )
-                await connection.execute(migration.text)
-                await connection.execute(remember, migration.name, migration.checksum)
-        except asyncpg.LockNotAvailableError:
-            if attempt == DDL_TRIES:
-                raise Unavailable(
-                    f"{migration.name}: a table is locked by somebody else"
-                ) from None
-        else:
-            return
-
-
-async def _drop_what_a_failed_run_left(
-    connection: asyncpg.Connection, migration: Migration
-) -> None:
-    names = [name for s in statements(migration.text) if (name := index_name(s))]
-    for row in await connection.fetch(_INVALID_INDEXES, names):
-        await connection.execute(f"drop index concurrently if exists {row['name']}")
+    for statement in statements(migration.text):
+        await run_alone(connection, name, statement)
+    await run_locked(connection, name, "select 1", remember)
 
 
 def statements(text: str) -> list[str]:
@@ -168,16 +157,3 @@ def statements(text: str) -> list[str]:
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
     parts = "\n".join(lines).split(";\n")
     return [part.strip().removesuffix(";") for part in parts if part.strip()]
-
-
-def index_name(statement: str) -> str | None:
-    """Return the index that a CREATE INDEX CONCURRENTLY IF NOT EXISTS makes."""
-    words = statement.split()
-    lowered = [word.lower() for word in words[:7]]
-    if (
-        lowered[:1] != ["create"]
-        or "index" not in lowered[:3]
-        or "exists" not in lowered
-    ):
-        return None
-    return words[lowered.index("exists") + 1]

@@ -20,7 +20,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from operator import itemgetter
 from typing import Any, NamedTuple, Protocol
 
@@ -184,9 +184,8 @@ class OutboxQueue:
             0.0  # monotonic: the next row's time, the last look
         )
         self._turn = asyncio.Lock()  # one reader waits for rows, the others for it
-        self._forward: tuple[datetime, int] | None = (
-            None  # where a recovery has come to
-        )
+        # Where a recovery has come to; without a time, at the beginning.
+        self._forward: tuple[datetime | None, int] | None = None
 
     def wake(self) -> None:
         """Say that there may be something new, or something settled."""
@@ -216,7 +215,7 @@ class OutboxQueue:
 
     def bring_forward(self) -> None:
         """Lend soon what waits for a later attempt: the destination is back."""
-        self._forward = (datetime.now(UTC), 0)
+        self._forward = (None, 0)
         self.wake()
 
     async def lease(self, limit: int) -> Sequence[OutboxLease]:
@@ -324,7 +323,7 @@ class OutboxQueue:
             )
             self._unheard = self._unheard[len(tokens) :]
 
-    async def _bring_some_forward(self, after: tuple[datetime, int]) -> None:
+    async def _bring_some_forward(self, after: tuple[datetime | None, int]) -> None:
         rows = await self._database.fetch(
             sql("outbox_forward"), self.destination.name, *after
         )

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -69,15 +69,23 @@ class Service:
     """`python -m router serve` on a port that stays the same over restarts."""
 
     def __init__(
-        self, directory: Path, settings: Mapping[str, str], *, mutant: str = ""
+        self,
+        directory: Path,
+        settings: Mapping[str, str],
+        *,
+        mutant: str = "",
+        under: Sequence[str] = (),
     ) -> None:
-        """Run in *directory*; *mutant* names one of tests/faults/mutants.py."""
+        """Run in *directory*; *mutant* names one of tests/faults/mutants.py.
+
+        *under* is a command that starts it, such as prlimit.
+        """
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}/webhook"
         self._log = directory / "service.log"
         self._directory = directory
         launch = ["tests.faults.mutants", mutant] if mutant else ["router"]
-        self._command = [sys.executable, "-m", *launch, "serve"]
+        self._command = [*under, sys.executable, "-m", *launch, "serve"]
         self._environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
@@ -216,15 +224,15 @@ class Sink:
         return web.Response(text="ok")
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator["Sink"]:
-        """Listen on a free port."""
+    async def running(self, port: int = 0) -> AsyncIterator["Sink"]:
+        """Listen on *port*, or a free one."""
         app = web.Application(client_max_size=2**24)
         app.router.add_post("/crm", self.take)
         runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True
         )
         await runner.setup()
-        site = web.TCPSite(runner, HOST, free_port())
+        site = web.TCPSite(runner, HOST, port or free_port())
         try:
             await site.start()
             self.url = f"{site.name}/crm"
@@ -274,6 +282,7 @@ class Load:
             text=ID_TEXT,
         )
         self.ledger = Ledger()
+        self.secret = SECRET
         self._url, self._rate = url, rate
         self._bodies = traffic.bodies()
         self._again: deque[Body] = deque()
@@ -309,7 +318,10 @@ class Load:
             round_ = [self._again.popleft() for _ in range(len(self._again))]
             async with asyncio.timeout(STALLED_S), asyncio.TaskGroup() as group:
                 for body in round_:
-                    group.create_task(self._post(body))
+                    # No more at once than before: what waits here is no answer's time.
+                    await self._slots.acquire()
+                    task = group.create_task(self._post(body))
+                    task.add_done_callback(lambda _: self._slots.release())
         self._client.close()
 
     async def _run(self) -> None:
@@ -340,7 +352,7 @@ class Load:
     async def _post(self, body: Body) -> None:
         began = asyncio.get_running_loop().time()
         try:
-            answer = await self._client.send(post(self._url, body.data, SECRET))
+            answer = await self._client.send(post(self._url, body.data, self.secret))
         except ConnectionRefusedError:
             self.ledger.refused += 1
             self._again.append(body)
@@ -423,12 +435,16 @@ async def service(
     sink: Sink | None = None,
     *,
     mutant: str = "",
+    under: Sequence[str] = (),
     **settings: str,
 ) -> AsyncIterator[Service]:
     """Run the service until the block ends, ready at its beginning."""
     told = {"N8N_WEBHOOK_INGESTA_ROUTER_WSP4": sink.url} if sink else {}
     running = Service(
-        directory, {"DATABASE_URL": dsn, **told, **settings}, mutant=mutant
+        directory,
+        {"DATABASE_URL": dsn, **told, **settings},
+        mutant=mutant,
+        under=under,
     )
     running.start()
     try:

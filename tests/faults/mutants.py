@@ -15,7 +15,7 @@ from typing import Any
 from router.cli import main
 from router.model import Received
 from router.queues.memory import MemoryQueue
-from router.store import outbox, rows
+from router.store import database, outbox, rows
 from router.store.ledger import Ledger, Outcome
 from router.store.outbox import OutboxLease, OutboxQueue
 from router.store.rows import OutboxRow
@@ -82,9 +82,14 @@ def two_commits() -> None:
     Ledger.write = in_two  # type: ignore[method-assign]
 
 
+def no_fsync() -> None:
+    """A commit is answered before it is on the disk."""
+    database.SESSION["synchronous_commit"] = "off"
+
+
 MUTANTS = {
     mutant.__name__: mutant
-    for mutant in (none, ack_on_enqueue, done_before_send, two_commits)
+    for mutant in (none, ack_on_enqueue, done_before_send, two_commits, no_fsync)
 }
 
 if __name__ == "__main__":

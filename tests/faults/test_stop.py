@@ -5,6 +5,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.faultproxy import FaultProxy
 from tests.faults.harness import Load, Service, Sink, check, quiet, say, service
 from tests.servers import until
@@ -28,14 +30,12 @@ def nothing_but_200_and_503(load: Load) -> None:
     assert not ledger.unknown, "a request was left without an answer"
 
 
-async def test_a_stop_under_load_answers_everybody_and_loses_nothing(
-    database: str, tmp_path: Path, sink: Sink
-) -> None:
+async def stopped(database: str, directory: Path, sink: Sink, stops: int) -> None:
     settings = {"PSI_DRAIN_TIMEOUT_S": str(DRAIN_S)}
-    async with service(tmp_path, database, sink, **settings) as router:
+    async with service(directory, database, sink, **settings) as router:
         load = Load(router.url, SEED)
         async with load.running():
-            for _ in range(STOPS):
+            for _ in range(stops):
                 await load.acks(100)
                 router.send(signal.SIGTERM)
                 assert await router.exit_status(DRAIN_S + SLACK_S) == 0
@@ -45,8 +45,22 @@ async def test_a_stop_under_load_answers_everybody_and_loses_nothing(
         await quiet(database)
         assert await check(database, load.ledger, sink) == {}
     nothing_but_200_and_503(load)
-    assert [line["left"] for line in drained(router)] == [0] * STOPS
+    assert [line["left"] for line in drained(router)] == [0] * stops
     assert load.ledger.refused, "nobody came while it was away: the stops were no stops"
+
+
+async def test_a_stop_under_load_answers_everybody_and_loses_nothing(
+    database: str, tmp_path: Path, sink: Sink
+) -> None:
+    await stopped(database, tmp_path, sink, STOPS)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_20_stops_under_load_answer_everybody_and_lose_nothing(
+    database: str, tmp_path: Path, sink: Sink
+) -> None:
+    await stopped(database, tmp_path, sink, 20)
 
 
 async def test_a_second_sigterm_changes_nothing_in_the_data(

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 
 from router.config import Line, Settings
+from router.errors import ConfigError
+from router.model import Content
 from router.stages.desk import Desk
 from router.store.database import Database, Row
 from router.store.dialect import PLAN, load, problems
+from router.store.dialect_fit import fit
 from router.store.ledger import Ledger
 from tests.events import message, received, status
 
@@ -143,3 +146,46 @@ async def test_a_plain_dialect_sends_the_very_same_statements(store: Database) -
         sql in {PLAN.sql(n) for n in ("numbers", "lookup", "record")} for sql in asked
     )
     assert PLAN.sql("record") in asked
+
+
+OLD_CHECK = (
+    "alter table mensajes drop constraint mensajes_tipo_check,"
+    " add constraint old check (tipo in ('text', 'image', 'audio', 'video', 'document'))"
+)
+
+
+@pytest.mark.parametrize("name", ["plan", "crm-2026"])
+async def test_a_check_from_before_stickers_takes_them_as_something_else(
+    store: Database, name: str
+) -> None:
+    await store.execute(OLD_CHECK)
+    found = await fit(store, load(name))
+    assert found.wrong == []
+    assert found.swapped == [
+        "mensajes.tipo (old): sticker is written as image",
+        "mensajes.tipo (old): location is written as text",
+        "mensajes.tipo (old): contact is written as text",
+    ]
+    ledger = Ledger(store, Desk(SETTINGS), load(found.dialect.name))
+    content = Content(text="[Sticker]", tipo="sticker")
+    await ledger.write(received(message(content=content, kind="message.sticker")))
+    row = await the(store, "select * from mensajes where direccion = 'entrante'")
+    assert row["tipo"] == "image"
+    assert json.loads(row["metadata"])["kind"] == "message.sticker"
+
+
+async def test_what_nothing_stands_in_for_stays_a_problem(store: Database) -> None:
+    await store.execute(
+        "alter table mensajes drop constraint mensajes_tipo_check,"
+        " add constraint odd check (tipo in ('texto', 'imagen'))"
+    )
+    found = await fit(store, PLAN)
+    assert (found.dialect, found.swapped) == (PLAN, [])
+    (line,) = found.wrong
+    assert line.startswith("mensajes.tipo does not take text, ")
+
+
+@pytest.mark.parametrize("name", ["plan sticker", "plan tipo.postcard=text"])
+def test_words_after_a_profile_s_name_are_checked(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected tipo\.WORD=OTHER"):
+        load(name)

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import re
 import resource
 from pathlib import Path
 
@@ -10,7 +11,10 @@ import pytest
 
 from router.cli import doctor
 from router.store import checkup
-from router.store.checkup import expected, indexes, inserted, rights
+from router.store.embedded import EmbeddedPostgres
+from router.store.migrate import migrate
+from router.store.needs import expected, indexes, inserted, rights
+from tests.pgbouncer import Pgbouncer
 
 PASSWORD = "hunter-of-two-moons"
 SECRETS = (PASSWORD, "verify-me", "sign-me")
@@ -194,6 +198,47 @@ async def test_a_role_that_may_not_look_is_no_database_that_is_away(
     assert lines[-1] == "fail  rights: may not read schema router"
 
 
+async def test_a_pooler_and_how_it_lends_is_named(
+    database: str,
+    keeping_pooler: Pgbouncer,
+    lending_pooler: Pgbouncer,
+    settings: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for pooler, said in (
+        (keeping_pooler, "one that keeps the session"),
+        (
+            lending_pooler,
+            "transaction mode: nothing is prepared, each transaction says its settings",
+        ),
+    ):
+        settings.setenv("DATABASE_URL", pooler.through(database))
+        status, lines = await examined(capsys)
+        assert (status, f"ok    pooler: {said}" in lines) == (0, True), lines
+
+
+async def test_connections_that_the_server_has_not_are_warned_of(
+    at: str, settings: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.setenv("PSI_DATABASE_CONNECTIONS", "5000")
+    _, lines = await examined(capsys)
+    (line,) = [line for line in lines if "connections: " in line]
+    assert re.match(r"warn  connections: 5000 at most, \d+ of the server's \d+", line)
+
+
+async def test_a_check_from_before_stickers_is_made_do_with(
+    at: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await after(
+        at,
+        "alter table mensajes drop constraint mensajes_tipo_check",
+        "alter table mensajes add constraint old check (tipo <> 'sticker')",
+    )
+    status, lines = await examined(capsys)
+    assert "warn  words: mensajes.tipo (old): sticker is written as image" in lines
+    assert status == 0
+
+
 async def test_an_empty_database_is_behind_and_nothing_else(
     empty_database: str,
     settings: pytest.MonkeyPatch,
@@ -224,6 +269,20 @@ async def test_an_embedded_one_is_not_made_by_looking(
     assert status == 69
     assert lines[-1].endswith("not made yet, run `psi-router migrate`")
     assert not (tmp_path / "data").exists()
+
+
+async def test_an_embedded_one_that_was_made_is_looked_at(
+    settings: pytest.MonkeyPatch,
+    postgres_binaries: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with EmbeddedPostgres(tmp_path / "data") as server:
+        await migrate(server.dsn())
+    settings.setenv("DATABASE_URL", f"embedded:{tmp_path / 'data'}")
+    status, lines = await examined(capsys)
+    assert status == 0, lines
+    assert not [line for line in lines if line.startswith("fail")]
 
 
 async def test_wrong_settings_end_with_78_a_line_each(

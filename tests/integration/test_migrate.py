@@ -6,7 +6,8 @@ import asyncpg
 import pytest
 
 from router.errors import ConfigError, Unavailable
-from router.store.migrate import Migration, behind, index_name, migrate, statements
+from router.store.migrate import Migration, behind, migrate, statements
+from router.store.migrate_steps import index_name
 
 PLAN = {
     "idx_conversaciones_telefono",

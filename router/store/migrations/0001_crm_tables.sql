@@ -1,12 +1,16 @@
+-- no-transaction
 -- The CRM's tables, as far as the router reads or writes them. On a database that the CRM
 -- already fills, only what is missing is added; nothing is dropped, retyped or rewritten.
 -- Every default below is a constant or a stable function, so adding a column rewrites no row.
+-- A column that a table lacks comes without a reference: to check one would lock both tables
+-- while it reads all of them. Each statement locks one table of the CRM's, and for a moment.
 
 create table if not exists contactos (
   id          uuid primary key default gen_random_uuid(),
   telefono    text not null unique
 );
 alter table contactos
+  add column if not exists telefono    text,
   add column if not exists nombre      text,
   add column if not exists email       text,
   add column if not exists origen      text default 'whatsapp',
@@ -22,7 +26,8 @@ create table if not exists conversaciones (
   telefono     text not null
 );
 alter table conversaciones
-  add column if not exists contacto_id          uuid references contactos (id),
+  add column if not exists contacto_id          uuid,
+  add column if not exists telefono             text,
   add column if not exists area                 text not null default 'PSI Principal',
   add column if not exists estado               text not null default 'nueva',
   add column if not exists router_estado        text not null default 'principal',
@@ -53,6 +58,10 @@ create table if not exists mensajes (
   timestamp        timestamptz not null
 );
 alter table mensajes
+  add column if not exists conversacion_id      uuid,
+  add column if not exists mensaje              text,
+  add column if not exists tipo                 text,
+  add column if not exists remitente_tipo       text,
   add column if not exists direccion            text,
   add column if not exists remitente_nombre     text,
   add column if not exists timestamp            timestamptz,
@@ -75,6 +84,10 @@ create table if not exists tickets (
   area             text not null
 );
 alter table tickets
+  add column if not exists ticket_id   text,
+  add column if not exists conversacion_id uuid,
+  add column if not exists telefono    text,
+  add column if not exists area        text,
   add column if not exists origen      text default 'Router Automático',
   add column if not exists estado      text not null default 'abierto',
   add column if not exists prioridad   text not null default 'normal',
@@ -87,12 +100,16 @@ create table if not exists derivaciones (
   id               uuid primary key default gen_random_uuid(),
   conversacion_id  uuid references conversaciones (id),
   telefono         text not null,
-  area             text not null
+  area             text not null,
+  ticket_id        text references tickets (ticket_id)
 );
 alter table derivaciones
+  add column if not exists conversacion_id uuid,
+  add column if not exists telefono       text,
+  add column if not exists area           text,
   add column if not exists subetiqueta    text,
   add column if not exists inbox_destino  text,
-  add column if not exists ticket_id      text references tickets (ticket_id),
+  add column if not exists ticket_id      text,
   add column if not exists status         text not null default 'enviada',
   add column if not exists payload        jsonb not null default '{}',
   add column if not exists ts_derivacion  timestamptz not null default now();

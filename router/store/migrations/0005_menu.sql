@@ -6,9 +6,11 @@ create table router.ticket_counters (
   last  integer not null
 );
 insert into router.ticket_counters (year, last)
-select substring(ticket_id from 5 for 4)::integer, max(substring(ticket_id from 10)::integer)
-from tickets
-where ticket_id ~ '^PSI-[0-9]{4}-[0-9]{6}$'
+select year::integer, max(number::integer)
+from (select (regexp_match(ticket_id::text, '^PSI-([0-9]{4})-([0-9]{6,9})$'))[1] as year,
+             (regexp_match(ticket_id::text, '^PSI-([0-9]{4})-([0-9]{6,9})$'))[2] as number
+      from tickets) t
+where year is not null
 group by 1;
 
 -- Whether the CRM took a conversation from the bot, by any of its flags: it has one a line.
@@ -17,3 +19,20 @@ language sql immutable as $$
   select coalesce(bool_or(value = 'true'), false) from jsonb_each_text(conversation)
   where key like 'desconectado\_%'
 $$;
+
+-- A line of audit_log, of which there are several kinds: its other kind is tried too, and a
+-- table that takes neither is left alone, for what it would tell of has happened anyway.
+create function router.audit(conversacion uuid, telefono text, accion text, datos jsonb)
+returns void language plpgsql as $$
+begin
+  insert into audit_log (conversacion_id, telefono, accion, datos)
+  values (conversacion, telefono, accion, datos);
+exception when others then
+  begin
+    execute format(
+      'insert into audit_log (entidad, entidad_id, accion, detalles) values (%L, %L, %L, %L)',
+      'conversaciones', conversacion, accion, datos);
+  exception when others then
+    raise warning 'audit_log: %', sqlstate;
+  end;
+end $$;

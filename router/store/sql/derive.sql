@@ -25,7 +25,6 @@ derived as (
          /*derivacion_estado*/'enviada', payload, at
   from handed
 )
-insert into audit_log (conversacion_id, telefono, accion, datos)
-select conversacion_id, telefono,
-       case when fresh then 'ticket_creado' else 'ticket_reutilizado' end, payload
+select router.audit(conversacion_id, telefono,
+  case when fresh then 'ticket_creado' else 'ticket_reutilizado' end, payload)
 from handed

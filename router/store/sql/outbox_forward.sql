@@ -3,13 +3,14 @@
 --
 -- A thousand rows at a time, from where the last portion ended; returns where this one did
 -- (nothing: it was the last).
--- $1 destination, $2 after this time, $3 after this id
+-- $1 destination, $2 after this time (null: now, by the database's clock, as all times of
+-- the table), $3 after this id
 with
 waiting as materialized (
   select id, next_attempt_at,
          case when not_before > now() then not_before else created_at end as due
   from router.outbox
-  where destination = $1 and state = 'pending' and (next_attempt_at, id) > ($2, $3)
+  where destination = $1 and state = 'pending' and (next_attempt_at, id) > (coalesce($2, now()), $3)
   order by next_attempt_at, id
   limit 1000
 ),
