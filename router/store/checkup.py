@@ -42,8 +42,6 @@ FITTING: Mapping[tuple[str, str], Level] = {
     ("timestamptz", "timestamp without time zone"): "warn",  # in the session's zone
 }
 SPELLED = {"timestamptz": "timestamp with time zone", "float8": "double precision"}
-# What is not written there is left out (router.audit).
-MAY_FAIL = frozenset({"audit_log"})
 # Read as text or JSON, never given a value but null: any type will do.
 OF_ANY_TYPE = frozenset(
     {
@@ -269,9 +267,8 @@ def _of_a_table(
     for name, row in rows.items():
         given = (table, name) in inserted()
         if row["required"] and not row["filled"] and not given:
-            level: Level = "warn" if table in MAY_FAIL else "fail"
             yield Finding(
-                level, "columns", f"{table}.{name} wants a value and has no default"
+                "fail", "columns", f"{table}.{name} wants a value and has no default"
             )
         if row["generated"] and given:
             yield Finding("fail", "columns", f"{table}.{name} takes no value")

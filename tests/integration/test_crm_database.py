@@ -12,7 +12,7 @@ from router.config import Line, Settings
 from router.errors import ConfigError, Unavailable
 from router.model import Content
 from router.stages.desk import Desk
-from router.store import migrate_steps
+from router.store import checkup, migrate_steps
 from router.store.database import Database
 from router.store.dialect import load
 from router.store.dialect_fit import fit
@@ -134,6 +134,7 @@ async def test_the_crm_s_ticket_numbers_go_on(crm: Crm) -> None:
 async def test_the_menu_s_whole_way_is_written_in_tables_of_any_kind(
     crm: Crm, open_store: Database
 ) -> None:
+    assert await checkup.misfits(crm.dsn) == []
     found = await fit(open_store, load(crm.shape))
     assert found.wrong == []
     assert found.swapped == [

@@ -20,19 +20,15 @@ language sql immutable as $$
   where key like 'desconectado\_%'
 $$;
 
--- A line of audit_log, of which there are several kinds: its other kind is tried too, and a
--- table that takes neither is left alone, for what it would tell of has happened anyway.
+-- A line of audit_log, of which there are two kinds: where a CRM's wants columns of its own, it
+-- gets those. One that takes neither takes the whole derivation back with it.
 create function router.audit(conversacion uuid, telefono text, accion text, datos jsonb)
 returns void language plpgsql as $$
 begin
   insert into audit_log (conversacion_id, telefono, accion, datos)
   values (conversacion, telefono, accion, datos);
-exception when others then
-  begin
-    execute format(
-      'insert into audit_log (entidad, entidad_id, accion, detalles) values (%L, %L, %L, %L)',
-      'conversaciones', conversacion, accion, datos);
-  exception when others then
-    raise warning 'audit_log: %', sqlstate;
-  end;
+exception when not_null_violation then
+  execute format(
+    'insert into audit_log (entidad, entidad_id, accion, detalles) values (%L, %L, %L, %L)',
+    'conversaciones', conversacion, accion, datos);
 end $$;
