@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from bench.model import Costs, Model, Point, fitted
+from bench.fit import Costs, Model, Point, fitted
 
 COSTS = Costs(
     message=60e-6, batch=300e-6, row=50e-6, commit=200e-6, wait=800e-6, load=40e-6
