@@ -18,8 +18,8 @@ BENCH_PACKAGES := $(if $(shell command -v npm),,nodejs npm) \
 
 SOAK_S := 1200  # seconds of `make soak`
 
-.PHONY: run smoke test test-faults soak check lint format bench coverage screenshot lock \
-  clean packages bench-packages peers
+.PHONY: run smoke test test-faults soak check lint format bench coverage mutants screenshot \
+  lock clean packages bench-packages peers
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run                     ## the router, on its own PostgreSQL
@@ -52,6 +52,14 @@ format: $(VENV)/.test                 ## what lint would complain about, mended
 
 coverage: $(VENV)/.test packages
 	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing
+
+# Some 20 minutes; what is found out is remembered in mutants/. A part of it:
+#   make mutants MUTANTS='router.conversation.words.*'
+mutants: $(VENV)/.test                ## whether the tests of the conversation notice mistakes
+	nice $(BIN)/mutmut run $(MUTANTS)
+	$(BIN)/mutmut results
+	$(BIN)/mutmut export-cicd-stats
+	$(BIN)/python -m tests.mutation_score
 
 bench: $(VENV)/.test peers            ## the measurements, into bench/RESULTS.md
 	$(BIN)/python -m bench.results
@@ -122,7 +130,7 @@ lock: $(VENV)/.test                   ## requirements/ anew, with the newest rel
 	$(LOCK) -c requirements/dev.txt -o requirements/runtime.txt
 
 clean:                                ## all that make and the tools have made; no data
-	rm -rf $(VENV) build dist *.egg-info .coverage* htmlcov .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .coverage* htmlcov .hypothesis mutants
 	rm -rf $(PEERS)/node/node_modules $(PEERS)/go/receiver
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

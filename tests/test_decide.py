@@ -466,6 +466,8 @@ def test_volver_takes_one_step_off_the_path() -> None:
     conversation = replace(MAIN, router_estado="11", memory=memory)
     decision = after("VOLVER", conversation, menu=Menu.load(deep))
     assert decision.conversation.memory.path == ("2", "1")
+    decision = after("MENU", conversation, menu=Menu.load(deep))
+    assert decision.conversation.memory.path == ()
 
 
 def test_a_path_that_the_columns_contradict_is_left() -> None:

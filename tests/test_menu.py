@@ -245,6 +245,11 @@ def test_a_menu_of_three_levels_is_one_too() -> None:
     assert menu.pages["11"].title == "Clases"
 
 
+def test_a_list_that_cannot_be_read_hides_no_other() -> None:
+    bad = 'button = ""\n[menus]\na = 1\nb = 2'
+    assert {"menu 'a': it is no table", "menu 'b': it is no table"} < set(refused(bad))
+
+
 def test_all_problems_of_form_are_said_at_once() -> None:
     assert refused(
         "button = 1\nhint = 'a{b'\nextra = 1\nabove = 1\n[menus.x]\nfoo = 1"

@@ -82,6 +82,26 @@ SMALL = [
         ),
     ),
     Small(
+        "scaling",
+        "--rounds 1 --count 300 --connections 16 --contacts 40",
+        lambda found: (
+            [side["processes"] for side in found["sides"]] == [1, 2]
+            and all(
+                len(side["shares"]) == side["processes"] and min(side["shares"]) > 0
+                for side in found["sides"]
+            )
+        ),
+    ),
+    Small(
+        "model",
+        "--fit 1,16 --check 4 --rounds 1 --count 300 --contacts 40 --simulated 500",
+        lambda found: (
+            [(p["connections"], p["held_out"]) for p in found["points"]]
+            == [(1, False), (4, True), (16, False)]
+            and all(p["model_rate"] > 0 and p["batch"] >= 1 for p in found["points"])
+        ),
+    ),
+    Small(
         "profile",
         "--seconds 2 --most 4000 --contacts 40",
         lambda found: (
