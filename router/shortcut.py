@@ -5,7 +5,7 @@ connection that stays open. Of such a request aiohttp's share (a task, a request
 a response) is more than half of what the router spends on a message. A connection begins
 here; it is handed to aiohttp with all its bytes, for good, at the first request that differs
 in anything from the form below. So nothing is decided here that aiohttp would decide
-otherwise, and what a request is worth is decided in one place, `Ingress.take`, for both.
+otherwise, and what a request is worth is decided in one place, `Ingress`, for both.
 See docs/decisions/0008-shortcut.md.
 """
 
