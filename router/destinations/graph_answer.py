@@ -26,7 +26,7 @@ class Answer:
 
     def attempt(self, latency_ms: int) -> GraphAttempt:
         """Return what it comes to; the text of an answer that was taken is not kept."""
-        said = _object(bytes(self.body))
+        said = object_in(bytes(self.body))
         error = said.get("error")
         code, subcode, title = _error(error) if isinstance(error, dict) else _NO_ERROR
         action = self._action(code, subcode)
@@ -97,7 +97,8 @@ def _int(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def object_in(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of an answer; an empty one where it is none."""
     try:
         said = orjson.loads(body)
     except ValueError:

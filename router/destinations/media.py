@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-import orjson
 from yarl import URL
 
 from router import __version__
+from router.destinations.graph_answer import object_in
 from router.destinations.guard import Forbidden, Guard
 from router.destinations.media_file import sha256_of
 from router.destinations.media_policy import MediaAttempt, Outcome
@@ -177,7 +177,7 @@ async def _all(answer: aiohttp.ClientResponse) -> bytes:
 
 
 def _found(answer: aiohttp.ClientResponse, body: bytes) -> Found:
-    said = _object(body)
+    said = object_in(body)
     if answer.status != HTTPStatus.OK:
         raise _refusal(answer, said)
     url, mime_type = said.get("url"), said.get("mime_type")
@@ -231,14 +231,6 @@ def _size(said: object) -> int | None:
     if isinstance(said, str) and said.isascii() and said.isdigit():
         return int(said[:18])
     return said if isinstance(said, int) and not isinstance(said, bool) else None
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        said = orjson.loads(body)
-    except ValueError:
-        return {}
-    return said if isinstance(said, dict) else {}
 
 
 def _broken(exc: Exception) -> NotFetched:
