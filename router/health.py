@@ -10,6 +10,7 @@ MODES = (
     "starting",
     "ready",
     "stopping",
+    "queue away",
     "database away",
     "disk full",
     "database takes no writes",
@@ -67,8 +68,12 @@ class Health:
         """The state in a word or two: the first of `MODES` that fits, gravest first."""
         if self.stopping:
             return "stopping"
+        if self.store_problem is not None and self.store_down_since is None:
+            return "starting"
+        if self.queue_problem is not None:
+            return "queue away"  # even where it takes in what a database would refuse
         if self.store_problem is not None:
-            return "starting" if self.store_down_since is None else "database away"
+            return "database away"
         if self.write_problem is not None:
             full = DISK_FULL in self.write_problem
             return "disk full" if full else "database takes no writes"

@@ -248,8 +248,15 @@ class Pipeline:
             telemetry.stage_waits("notify", exc)
 
     def _left(self) -> int:
-        left = sum(link.source.stats().unsettled for link in self._front)
-        telemetry.event("drained", left=left)
+        # What a durable inbox lent lies there still.
+        front = [link.source for link in self._front]
+        left = sum(
+            source.stats().unsettled
+            for source in front
+            if not isinstance(source, DurableQueue)
+        )
+        kept = self.inbox.kept if isinstance(self.inbox, DurableQueue) else 0
+        telemetry.event("drained", left=left, kept=kept)
         return left
 
     def _wake(self, destinations: set[str]) -> None:

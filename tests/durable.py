@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 
+from router.errors import Transient
 from router.queues.durable import DurableQueue, Packing, Shelf
 from router.queues.memory import WhenFull
 
@@ -37,11 +38,15 @@ class Shelved:
 
     async def end(self, queue: DurableQueue[str]) -> None:
         """Stop in good order."""
-        await self.die(queue)
+        await self._stop(queue)
         await queue.end()
 
     async def die(self, queue: DurableQueue[str]) -> None:
-        """Stop in the middle: no last notes, and what is held is held."""
+        """Stop in the middle, as a kill does: the kernel closes what was open."""
+        await self._stop(queue)
+        await queue._shelf.close()
+
+    async def _stop(self, queue: DurableQueue[str]) -> None:
         worker = self._workers.pop(queue)
         worker.cancel()
         with suppress(asyncio.CancelledError):
@@ -51,3 +56,25 @@ class Shelved:
         """End what still runs."""
         for queue in list(self._workers):
             await self.end(queue)
+
+
+async def drained(queue: DurableQueue[str], count: int) -> list[str]:
+    """Return the next *count* items or more, each of them acked."""
+    found: list[str] = []
+    while len(found) < count:
+        for one in await queue.lease(10):
+            found.append(one.item)
+            one.ack()
+    return found
+
+
+async def filled(queue: DurableQueue[str], size: int) -> list[str]:
+    """Put items of *size* characters until one is refused; return those that were taken."""
+    taken: list[str] = []
+    while True:
+        text = str(len(taken)).rjust(size)
+        try:
+            await queue.put(text)
+        except Transient:
+            return taken
+        taken.append(text)

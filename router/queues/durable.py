@@ -72,15 +72,18 @@ class Shelf(Protocol):
     """Where items lie in the order in which they were put.
 
     `items` and `size_bytes` are of all there is, as of the last call; `more` says that the
-    last room was too small for what waits. Every call raises `Transient` where the shelf
+    last room was too small for what waits, `refuses` why nothing more is taken for now. Every call raises `Transient` where the shelf
     cannot be used; then it is closed and opened anew.
     """
 
-    shared: bool  # with other processes
-    tick_s: float | None  # how often it wants to be written to, if only to look around
     items: int
     size_bytes: int
     more: bool
+    refuses: str | None
+
+    @property
+    def tick_s(self) -> float | None:
+        """How often it wants to be written to, if only to look around."""
 
     async def open(self, held: Collection[Hashable]) -> Sequence[Kept]:
         """Get ready; return what a dead process left, but for what is *held* here."""
@@ -181,6 +184,7 @@ class DurableQueue(Generic[T]):
         self._front_closed = False
         self._away_since: float | None = None
         self._failures = 0
+        self._refused: str | None = None
         changed("not opened yet")
 
     # -- the writer's side
@@ -216,6 +220,8 @@ class DurableQueue(Generic[T]):
                 raise QueueClosed(f"{self.name} takes no more items")
             if self._away_for() > PATIENCE_S:
                 raise Transient(f"{self.name} is away")
+            if self._shelf.refuses:
+                raise Transient(self._shelf.refuses)
             if self._has_room(size):
                 return
             if self._when_full is WhenFull.REFUSE:
@@ -260,20 +266,24 @@ class DurableQueue(Generic[T]):
     def stats(self) -> QueueStats:
         """Return how the queue stands.
 
-        Where others share the shelf, what is on loan to them counts as waiting, and the
-        unsettled are those that this process holds.
+        What lies on the shelf and was not brought back waits, and so does what other
+        processes hold there; the unsettled are those that this one holds.
         """
         front = self._front.stats()
         on_loan = front.unsettled - front.depth
-        here = front.unsettled + len(self._parcels)
         first = next(iter(self._held.values()), None)
         return QueueStats(
             depth=max(self._count - on_loan, 0),
-            unsettled=here if self._shelf.shared else self._count,
+            unsettled=front.unsettled + len(self._parcels),
             size_bytes=self._bytes,
             bound=self._bound,
             oldest_s=0.0 if first is None else max(time.time() - first.put_at, 0.0),
         )
+
+    @property
+    def kept(self) -> int:
+        """How many unsettled items the next process will find."""
+        return self._count
 
     def _settled(self, kept: Kept, tally: Tally) -> None:
         del tally
@@ -334,7 +344,8 @@ class DurableQueue(Generic[T]):
         if self._away_since is not None:
             self._away_since = None
             telemetry.event("queue_back", queue=self.name)
-        self._changed(None)
+        self._refused = self._shelf.refuses
+        self._changed(self._refused)
 
     async def _fail(self, exc: Transient) -> None:
         self._open = False
@@ -404,6 +415,9 @@ class DurableQueue(Generic[T]):
             raise
         for kept in found:
             self._take_up(kept)
+        if self._shelf.refuses != self._refused:
+            self._refused = self._shelf.refuses
+            self._changed(self._refused)
 
     def _window(self) -> Room:
         if self._left:

@@ -140,7 +140,7 @@ def frames(log: bytes) -> Iterator[Frame]:
     first = log[_HEAD.size : _HEAD.size + _FRAME.size]
     if len(first) < _FRAME.size:
         return
-    salts = log[16:24] if _is_sound(log[: _HEAD.size]) else first[8:16]
+    salts = log[16:24] if _head_is_sound(log) else first[8:16]
     for at in range(_HEAD.size, len(log) - _FRAME.size + 1, _FRAME.size + PAGE):
         number, pages, *_ = _FRAME.unpack_from(log, at)
         page = log[at + _FRAME.size : at + _FRAME.size + PAGE]
@@ -148,14 +148,45 @@ def frames(log: bytes) -> Iterator[Frame]:
         yield Frame(number, ours and pages > 0, page if ours else None)
 
 
-def _is_sound(head: bytes) -> bool:
-    magic, *_, first, second = _HEAD.unpack(head)
-    order = "<" if magic == _LITTLE else ">"
-    one = two = 0
-    for x, y in struct.iter_unpack(f"{order}2I", head[:24]):
+def is_sound(log: bytes) -> bool:
+    """Return whether SQLite reads *log* up to its last commit: it stops at a wrong byte.
+
+    What lies behind the last commit was on its way when the process ended.
+    """
+    commits = [n for n, frame in enumerate(frames(log), 1) if frame.commits]
+    return not commits or commits[-1] <= _readable(log)
+
+
+def _readable(log: bytes) -> int:
+    """Return how many frames carry the right checksum, each over all before it too."""
+    if not _head_is_sound(log):
+        return 0
+    total, count = _sum(log, log[:24]), 0
+    for at in range(_HEAD.size, len(log) - _FRAME.size - PAGE + 1, _FRAME.size + PAGE):
+        page = log[at + _FRAME.size : at + _FRAME.size + PAGE]
+        total = _sum(log, page, _sum(log, log[at : at + 8], total))
+        if log[at + 8 : at + 16] != log[16:24] or _two(log, at + 16) != total:
+            break
+        count += 1
+    return count
+
+
+def _head_is_sound(log: bytes) -> bool:
+    return len(log) >= _HEAD.size and _sum(log, log[:24]) == _two(log, 24)
+
+
+def _two(log: bytes, at: int) -> tuple[int, int]:
+    one, two = struct.unpack_from(">2I", log, at)
+    return one, two
+
+
+def _sum(log: bytes, data: bytes, start: tuple[int, int] = (0, 0)) -> tuple[int, int]:
+    order = "<" if int.from_bytes(log[:4], "big") == _LITTLE else ">"
+    one, two = start
+    for x, y in struct.iter_unpack(f"{order}2I", data):
         one = (one + x + two) & 0xFFFFFFFF
         two = (two + y + one) & 0xFFFFFFFF
-    return (one, two) == (first, second)
+    return one, two
 
 
 def _values(kinds: Iterable[int], record: bytes, at: int) -> Iterator[int | bytes]:

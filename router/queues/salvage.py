@@ -4,15 +4,13 @@ SQLite gives up a log at its first wrong byte, and a tree below its first wrong 
 reads on. What was done already and is found again comes twice, which changes nothing
 downstream.
 
-    inbox.sqlite          the file, with -wal beside it while it is open
-    inbox.sqlite-wal-was  its log as the last process left it, while the file is looked over
-    inbox.building        what was read of a damaged file, not complete
-    inbox.rebuilt         the same, complete: it takes the file's place
-    damaged-TIME          what was set aside, -wal beside it
+    inbox.sqlite    the file, with -wal beside it while it is open
+    inbox.building  what was read of a damaged file, not complete
+    inbox.rebuilt   the same, complete: it takes the file's place
+    damaged-TIME    what was set aside, -wal beside it
 """
 
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Collection
@@ -20,13 +18,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from router.queues.pages import PAGE, Pages, frames
+from router.queues.pages import PAGE, Pages, is_sound
 
 FILE = "inbox.sqlite"
 LOG = f"{FILE}-wal"
-LOG_COPY = f"{FILE}-wal-was"
 BUILDING, REBUILT = "inbox.building", "inbox.rebuilt"
 SET_ASIDE = "damaged-"
+USES_A_LOG = b"\2\2"  # bytes 18 and 19 of the file
+LAYOUT = (f"pragma page_size = {PAGE}", "pragma auto_vacuum = incremental")
 COLUMNS = """
     tries integer not null,
     lane text not null,
@@ -63,8 +62,7 @@ def repair(directory: Path, held: Collection[int], last: int) -> Found:
 
     Items that are *held* keep their ids; all others get new ones after *last*, in order.
     """
-    log = _bytes(directory / LOG_COPY) or _bytes(directory / LOG)
-    pages = Pages(directory / FILE, log)
+    pages = Pages(directory / FILE, _bytes(directory / LOG))
     building = directory / BUILDING
     building.unlink(missing_ok=True)
     with closing(sqlite3.connect(building, isolation_level=None)) as db:
@@ -77,7 +75,7 @@ def repair(directory: Path, held: Collection[int], last: int) -> Found:
 def _build(
     db: sqlite3.Connection, pages: Pages, held: Collection[int], last: int
 ) -> tuple[int, int]:
-    for line in (f"pragma page_size = {PAGE}", "pragma synchronous = extra", SCHEMA):
+    for line in (*LAYOUT, "pragma synchronous = extra", SCHEMA):
         db.execute(line)
     db.execute("begin")
     db.execute(FOUND)
@@ -102,8 +100,7 @@ def finish(directory: Path) -> str:
     if not (directory / REBUILT).exists():
         return ""
     name = f"{SET_ASIDE}{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6:06}"
-    log = f"{name}-wal"
-    for source, target in ((LOG, log), (LOG_COPY, log), (FILE, name)):
+    for source, target in ((LOG, f"{name}-wal"), (FILE, name)):
         if (directory / source).exists():
             (directory / source).rename(directory / target)
     (directory / REBUILT).rename(directory / FILE)
@@ -111,30 +108,16 @@ def finish(directory: Path) -> str:
     return name
 
 
-def copy_log(directory: Path) -> None:
-    """Keep the log as it is, until the file has been looked over: SQLite may drop it."""
-    if _size(directory / LOG):
-        shutil.copyfile(directory / LOG, directory / LOG_COPY)
-
-
-def forget_log_copy(directory: Path) -> None:
-    """Forget it: the file is sound, with all that its log held."""
-    (directory / LOG_COPY).unlink(missing_ok=True)
-
-
-def is_orphaned(directory: Path) -> bool:
-    """Return whether there is a log whose file is empty or gone, or a copy of one alone."""
-    if not _size(directory / LOG):
-        return (directory / LOG_COPY).exists()
-    return not _size(directory / FILE)
-
-
-def last_commit(directory: Path) -> int:
-    """Return how many frames the copied log has up to its last commit; 0 without one."""
-    log = _bytes(directory / LOG_COPY)
-    return max(
-        (n for n, frame in enumerate(frames(log), 1) if frame.commits), default=0
-    )
+def is_suspect(directory: Path) -> bool:
+    """Return whether SQLite would forget what is in the log: without a word, it does."""
+    log, file = directory / LOG, directory / FILE
+    if not _size(log):
+        return False
+    if _size(file) < PAGE:
+        return True
+    with file.open("rb") as opened:
+        versions = opened.read(20)[18:]
+    return versions != USES_A_LOG or not is_sound(_bytes(log))
 
 
 def _size(path: Path) -> int:

@@ -11,6 +11,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
@@ -23,14 +24,16 @@ from router import telemetry
 from router.errors import Transient
 from router.queues import salvage
 from router.queues.durable import WINDOW, Kept, Notes, Room, Sheet
-from router.queues.pages import PAGE, Row, checksum
-from router.queues.salvage import FILE, SCHEMA
+from router.queues.pages import Row, checksum
+from router.queues.salvage import FILE, LAYOUT, SCHEMA
 
 LOCK = "lock"
+TICK_S = 1.0
 LOG_BYTES = 16 * 1024 * 1024  # of the write-ahead log, when it is at rest
+RESERVE_BYTES = 64 * 1024 * 1024  # of the disk: to forget something takes room too
 LARGE_BYTES = 64 * 1024 * 1024  # of an empty file: what was full once is given back
 SETTINGS = (
-    f"pragma page_size = {PAGE}",
+    *LAYOUT,
     # Nobody else may look: so no shared memory is needed, which not every disk can map.
     "pragma locking_mode = exclusive",
     "pragma journal_mode = wal",
@@ -42,6 +45,7 @@ SETTINGS = (
 TRIED = """
 update item set tries = tries + 1
 where id in (select id from item order by id limit ?)"""
+CHECK = "pragma quick_check(1)"
 ALL = "select count(*), coalesce(sum(size), 0), coalesce(max(id), 0) from item"
 NEXT = "select * from item where id > ? order by id limit ?"
 DELETE = "delete from item where id = ?"
@@ -58,15 +62,22 @@ class Damaged(Transient):
 class Spool:
     """The file for an event loop: every call waits its turn in one thread."""
 
-    shared = False
-    tick_s: float | None = None
+    def __init__(self, directory: Path, reserve_bytes: int = RESERVE_BYTES) -> None:
+        """Use *directory*, which is made when the shelf is opened.
 
-    def __init__(self, directory: Path) -> None:
-        """Use *directory*, which is made when the shelf is opened."""
+        Nothing is taken while its disk has less than *reserve_bytes* left.
+        """
         self._file = SpoolFile(directory)
+        self._directory, self._reserve_bytes = directory, reserve_bytes
+        self.refuses: str | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self.items = self.size_bytes = 0
         self.more = False
+
+    @property
+    def tick_s(self) -> float | None:
+        """How often to look whether there is room again."""
+        return TICK_S if self.refuses else None
 
     async def open(self, held: Collection[Hashable]) -> Sequence[Kept]:
         """Lock the directory and look the file over."""
@@ -77,18 +88,29 @@ class Spool:
         self, new: Sequence[Sheet], notes: Notes, room: Room
     ) -> Sequence[Kept]:
         """Write all of it in one transaction, then read on."""
-        return await self._call(lambda: self._file.write(new, notes, room))
+        found = await self._call(lambda: self._file.write(new, notes, room))
+        if self.refuses and notes.done:
+            await self._call(self._file.shrink)
+        return found
 
     async def leave(self) -> None:
         """Do nothing: whoever opens the file next finds what is left."""
 
     async def close(self) -> None:
         """Close the file and unlock the directory."""
-        await self._call(self._file.close)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._file.close)
 
     async def _call(self, function: Callable[[], R]) -> R:
+        def in_turn() -> tuple[R, int]:
+            result = function()
+            with _faults():
+                return result, shutil.disk_usage(self._directory).free
+
         loop = asyncio.get_running_loop()
-        result = await loop.run_in_executor(self._thread, function)
+        result, free = await loop.run_in_executor(self._thread, in_turn)
+        low = free < self._reserve_bytes
+        self.refuses = "spool: the disk is full" if low else None
         self.items, self.size_bytes = self._file.items, self._file.size_bytes
         self.more = self._file.more
         return result
@@ -117,16 +139,14 @@ class SpoolFile:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take_the_lock()
             salvage.finish(self._directory)
-            suspect = self._damaged or salvage.is_orphaned(self._directory)
+            suspect = self._damaged or salvage.is_suspect(self._directory)
             if suspect or not self._opens():
                 self._repair(held)
                 self._connect()
-            salvage.forget_log_copy(self._directory)
             self._damaged = False
             self._look_around()
 
     def _opens(self) -> bool:
-        salvage.copy_log(self._directory)
         try:
             with _faults():
                 self._connect()
@@ -136,6 +156,10 @@ class SpoolFile:
             return False
         return True
 
+    def _check(self) -> None:
+        if not self._known and self._one(CHECK) != ("ok",):
+            raise Damaged("spool: damaged")
+
     def _connect(self) -> None:
         path = self._directory / FILE
         self._db = sqlite3.connect(path, isolation_level=None, timeout=0)
@@ -143,13 +167,6 @@ class SpoolFile:
             self._db.execute(line).fetchall()
         self._db.execute(SCHEMA)
         path.chmod(0o600)
-
-    def _check(self) -> None:
-        _, frames, _ = self._one("pragma wal_checkpoint(passive)")
-        if frames < salvage.last_commit(self._directory):
-            raise Damaged("spool: the end of its log cannot be read")
-        if not self._known and self._one("pragma quick_check(1)") != ("ok",):
-            raise Damaged("spool: damaged")
 
     def _repair(self, held: Collection[Hashable]) -> None:
         found = salvage.repair(
@@ -170,7 +187,7 @@ class SpoolFile:
         self._execute(f"pragma user_version = {int(time.time())}")  # can it be written?
         self._next = max(self._next, self._count() + 1)
         if not self.items and (self._directory / FILE).stat().st_size > LARGE_BYTES:
-            self._execute("vacuum")
+            self.shrink()
 
     def _count(self) -> int:
         self.items, self.size_bytes, highest = self._one(ALL)
@@ -218,6 +235,12 @@ class SpoolFile:
         full = left <= 0 or len(rows) == room.items
         self._last = rows[-1].id if full and rows else self._next - 1
         return [_kept(row) for row in rows]
+
+    def shrink(self) -> None:
+        """Give the disk back what the file does not need."""
+        with _faults():
+            self._execute("pragma incremental_vacuum")
+            self._execute("pragma wal_checkpoint(truncate)")
 
     def close(self) -> None:
         """Close the file, which folds its log into it, and unlock the directory."""

@@ -53,8 +53,8 @@ ANY_BYTES: Final = 1 << 40
 class Streams:
     """The stream, as one process sees it."""
 
-    shared = True
-    tick_s: float | None = TICK_S
+    tick_s = TICK_S
+    refuses: str | None = None
 
     def __init__(self, url: str) -> None:
         """Reach the server at *url*; nothing is asked yet."""
