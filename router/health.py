@@ -10,6 +10,7 @@ MODES = (
     "starting",
     "ready",
     "stopping",
+    "queue away",
     "database away",
     "disk full",
     "database takes no writes",
@@ -29,6 +30,7 @@ class Health:
     write_problem: str | None = None  # it answers, and takes no rows
     shadow: bool = False  # nothing leaves
     clock_skew_s: float = 0.0  # the database's clock less ours
+    queue_problem: str | None = None  # of an inbox that lies elsewhere
     workers: dict[str, str] = field(default_factory=dict)  # name -> up, restarting, …
     destinations: dict[str, str] = field(
         default_factory=dict
@@ -57,13 +59,21 @@ class Health:
         """Return the seconds that the database has been away; 0 while it answers."""
         return 0.0 if self.store_down_since is None else now - self.store_down_since
 
+    def queue_says(self, problem: str | None) -> None:
+        """Note why the inbox cannot be used, or that it can."""
+        self.queue_problem = problem
+
     @property
     def mode(self) -> str:
         """The state in a word or two: the first of `MODES` that fits, gravest first."""
         if self.stopping:
             return "stopping"
+        if self.store_problem is not None and self.store_down_since is None:
+            return "starting"
+        if self.queue_problem is not None:
+            return "queue away"  # even where it takes in what a database would refuse
         if self.store_problem is not None:
-            return "starting" if self.store_down_since is None else "database away"
+            return "database away"
         if self.write_problem is not None:
             full = DISK_FULL in self.write_problem
             return "disk full" if full else "database takes no writes"
@@ -83,6 +93,8 @@ class Health:
         found = ["stopping"] if self.stopping else []
         if self.store_problem is not None:
             found.append(f"database: {self.store_problem}")
+        if self.queue_problem is not None:
+            found.append(f"queue: {self.queue_problem}")
         if self.write_problem is not None:
             found.append(f"database: takes no writes: {self.write_problem}")
         return found + [

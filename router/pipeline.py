@@ -6,8 +6,9 @@
 
 Stopping goes from front to back. A queue is closed when its writer has ended, and then its
 reader is waited for; one time limit holds over all of it. The outbox is not drained: it is
-durable, and the next process starts only when this one has ended. What is left in memory was
-not answered 200, so whoever sent it sends it again.
+durable, and the next process starts only when this one has ended. Nor is an inbox that is
+durable by itself. What is left in memory alone was not answered 200, so whoever sent it sends
+it again.
 """
 
 import asyncio
@@ -30,8 +31,10 @@ from router.destinations.storage import FileStore
 from router.errors import Transient
 from router.health import Health
 from router.model import Delivery, Received
-from router.queues.base import Source
-from router.queues.memory import MemoryQueue, WhenFull
+from router.queues.base import Queue, Source
+from router.queues.durable import DurableQueue
+from router.queues.inbox import inbox
+from router.queues.memory import MemoryQueue
 from router.stages.base import Graveyard, Runner
 from router.stages.desk import BULK, MEDIA, WHATSAPP, Desk
 from router.stages.normalize import Normalize
@@ -49,7 +52,6 @@ from router.store.replies import ReplyQueue
 from router.store.writes import WatchedLedger
 from router.supervisor import Supervisor
 
-INBOX_BYTES = 12 * 1024 * 1024  # a little more than ingress lets in
 EVENTS_BYTES = 4 * 1024 * 1024  # of bodies; as rows on their way they take ten times it
 BUSY = 24  # events on their way into the database: more only when it is behind
 READERS = 4  # of one destination: rows that hang hold up the batch of one of them
@@ -96,12 +98,7 @@ class Pipeline:
         self._settings, self._health = settings, health
         self.supervisor = Supervisor(health)
         bury: Graveyard = DeadLetters(database).bury
-        self.inbox: MemoryQueue[Delivery] = MemoryQueue(
-            "inbox",
-            bound=settings.queue_size,
-            bound_bytes=INBOX_BYTES,
-            when_full=WhenFull.REFUSE,
-        )
+        self.inbox: Queue[Delivery] = inbox(settings, health.queue_says)
         events: MemoryQueue[Received] = MemoryQueue(
             "events", bound=settings.queue_size, bound_bytes=EVENTS_BYTES
         )
@@ -209,6 +206,8 @@ class Pipeline:
 
     async def start(self) -> None:
         """Start a worker for each stage, the last ones first."""
+        if isinstance(self.inbox, DurableQueue):
+            await self.supervisor.start(self.inbox.name, self.inbox.run)
         for link in (*reversed(self._back), *reversed(self._front)):
             await self.supervisor.start(link.name, link.runner.run)
         await self.supervisor.start("backlog", self._backlog.run)
@@ -219,11 +218,12 @@ class Pipeline:
         try:
             if self.supervisor.gave_up.is_set():
                 return self._left()  # nobody would empty what a dead worker read
-            async with asyncio.timeout(
-                max(self._settings.drain_timeout_s - spent_s, LEAST_S)
-            ):
+            limit_s = self._settings.drain_timeout_s - spent_s
+            if self.inbox.durable and self._health.store_problem is not None:
+                limit_s = LEAST_S  # what cannot be stored now, the next process will
+            async with asyncio.timeout(max(limit_s, LEAST_S)):
                 for link in self._front:
-                    await link.source.close()
+                    await _end_of(link.source)
                     await self.supervisor.finished(link.name)
                 for outbox in self.outboxes:
                     await outbox.close()
@@ -233,6 +233,8 @@ class Pipeline:
             telemetry.event("drain_timed_out", level=logging.WARNING)
         finally:
             await self.supervisor.close()
+            if isinstance(self.inbox, DurableQueue):
+                await self.inbox.end()
             await self._write_down_what_was_told()
         return self._left()
 
@@ -246,14 +248,29 @@ class Pipeline:
             telemetry.stage_waits("notify", exc)
 
     def _left(self) -> int:
-        left = sum(link.source.stats().unsettled for link in self._front)
-        telemetry.event("drained", left=left)
+        # What a durable inbox lent lies there still.
+        front = [link.source for link in self._front]
+        left = sum(
+            source.stats().unsettled
+            for source in front
+            if not isinstance(source, DurableQueue)
+        )
+        kept = self.inbox.kept if isinstance(self.inbox, DurableQueue) else 0
+        telemetry.event("drained", left=left, kept=kept)
         return left
 
     def _wake(self, destinations: set[str]) -> None:
         for outbox in self.outboxes:
             if outbox.destination.name in destinations:
                 outbox.wake()
+
+
+async def _end_of(source: Source[Any]) -> None:
+    """Let the readers of *source* come to its end: a durable one keeps what is left."""
+    if isinstance(source, DurableQueue):
+        await source.leave()
+    else:
+        await source.close()
 
 
 def governor(settings: Settings) -> Governor:

@@ -35,6 +35,9 @@ def test_the_gravest_trouble_names_the_mode_and_each_is_told() -> None:
     health.store_fails("PostgreSQL does not answer: TimeoutError", 1.0)
     assert health.mode == "database away"
     assert len(health.missing()) == 3
+    health.queue_says("redis: no answer in 3 s")
+    assert health.mode == "queue away"
+    assert "queue: redis: no answer in 3 s" in health.missing()
     health.stopping_since = 2.0
     assert health.mode == "stopping"
 

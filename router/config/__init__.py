@@ -57,7 +57,7 @@ class Settings:
     admin_token: str | None = field(default=None, repr=False)
     allow_private: tuple[str, ...] = ()
     connections: int = 8  # to the database, at most
-    queue: str = "memory"
+    queue: str = field(default="memory", repr=False)  # memory, spool:DIR or an address
     queue_size: int = 2000
     ack_timeout_s: float = 8.0
     drain_timeout_s: float = 20.0

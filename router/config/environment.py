@@ -45,7 +45,7 @@ def from_environment(reader: Reader) -> dict[str, Any]:
             f"a number >= {FEWEST_CONNECTIONS}",
         ),
         "queue": reader.parsed(
-            "PSI_QUEUE", "memory", values.one_of("memory"), "memory"
+            "PSI_QUEUE", "memory", values.queue, "memory, spool:DIR or redis://…"
         ),
         "queue_size": reader.parsed(
             "PSI_QUEUE_SIZE", 2000, values.count, "a number >= 1"

@@ -11,7 +11,7 @@ LONGEST_ATTEMPT_S = 19.0
 LONGEST_WINDOW_S = 60.0  # of coalescing statuses
 MOST_PER_S = 1000.0  # messages that Meta takes from one number, upgraded
 ATTEMPT_TIME = f"seconds > 0 and at most {LONGEST_ATTEMPT_S:.0f}"
-SECRET = frozenset({"PSI_SIGNING_SECRET"})  # never quoted, however wrong
+SECRET = frozenset({"PSI_SIGNING_SECRET", "PSI_QUEUE"})  # never quoted, however wrong
 
 T = TypeVar("T")
 
@@ -142,6 +142,21 @@ def one_of(*allowed: str) -> Callable[[str], str]:
         return raw.lower()
 
     return parse
+
+
+def queue(raw: str) -> str:
+    """Return what PSI_QUEUE names: memory, spool:DIR, or the address of a Redis."""
+    word, _, rest = raw.partition(":")
+    word = word.lower()
+    if word == "memory" and not rest:
+        return word
+    if word == "spool" and rest:
+        return f"{word}:{rest}"
+    parts = urlsplit(raw)
+    fine = parts.hostname and parts.port != 0 if word != "unix" else parts.path
+    if word not in {"redis", "rediss", "unix"} or not fine:
+        raise ValueError(raw)
+    return raw
 
 
 def signing_secrets(raw: str) -> tuple[str, ...]:

@@ -178,6 +178,8 @@ class Ingress:
         Returns False where `take` must be asked; else *answered* is called once, perhaps
         before this returns.
         """
+        if self._inbox.durable:
+            return False  # what has to be written has to be waited for
         started = self.clock()
         try:
             self._refuse_early(head)
@@ -225,7 +227,9 @@ class Ingress:
         # Return whether the queue settles it: one that is durable has it for good.
         size = len(delivery.body)
         if self._inbox.durable:
-            await self._inbox.put(delivery, size=size)
+            async with asyncio.timeout(self._timeout_s):
+                await self._inbox.put(delivery, size=size)
+            telemetry.REQUESTS.acked(self.clock() - flight.started)
             self._answer(flight.door.value, QUEUED, flight.answered)
             return False
         self._waiting.add(flight, flight.started)
@@ -274,6 +278,8 @@ class Ingress:
             self._check_secret(head.secrets)
 
     def _refuse_while_away(self, now: float) -> None:
+        if self._inbox.durable:
+            return  # it takes in what the database will have when it is back
         if self._health.store_down_for(now) > PATIENCE_S:
             raise Transient("the database is away")
 

@@ -401,6 +401,27 @@ async def quiet(dsn: str, *, within_s: float = STALLED_S) -> None:
             raise AssertionError(f"not told after {within_s} s: {rows}") from exc
 
 
+async def stored(dsn: str, ledger: Ledger, *, within_s: float = STALLED_S) -> None:
+    """Wait until all that was acked is stored, as long as it may take; `check` judges.
+
+    With a queue that is durable by itself rows come after the 200.
+    """
+    query = """
+        select (select count(*) from mensajes where whatsapp_message_id = any($1)),
+               (select count(*) from router.statuses where wamid = any($2))"""
+    ids, of = list(ledger.acked), list({wamid for wamid, *_ in ledger.statuses})
+    wanted = (len(ids), len(ledger.statuses))
+
+    async def all_there() -> bool:
+        await asyncio.sleep(0.1)
+        row = await connection.fetchrow(query, ids, of)
+        return bool(row[0] >= wanted[0] and row[1] >= wanted[1])
+
+    async with connected(dsn) as connection:
+        with suppress(TimeoutError):
+            await until(all_there, within_s=within_s)
+
+
 async def _nothing_pending(connection: Any) -> bool:
     await asyncio.sleep(0.1)  # a look at a table costs the server more than a moment
     query = "select not exists (select from router.outbox where state = 'pending')"

@@ -14,6 +14,8 @@ from typing import Any
 
 from router.cli import main
 from router.model import Received
+from router.queues.base import STORED
+from router.queues.durable import DurableQueue
 from router.queues.memory import MemoryQueue
 from router.store import database, outbox, rows
 from router.store.ledger import Ledger, Outcome
@@ -87,9 +89,50 @@ def no_fsync() -> None:
     database.SESSION["synchronous_commit"] = "off"
 
 
+def ack_before_the_shelf() -> None:
+    """200 as soon as a body is on its way to the shelf of a queue that is durable."""
+    turn = DurableQueue._turn
+
+    async def late(self: DurableQueue[Any]) -> None:
+        await asyncio.sleep(WINDOW_S)
+        await turn(self)
+
+    async def put(self: DurableQueue[Any], item: Any, **more: Any) -> None:
+        writing.add(asyncio.get_running_loop().create_task(real(self, item, **more)))
+        await asyncio.sleep(0)
+
+    writing: set[Any] = set()
+    real: Any = DurableQueue.put
+    DurableQueue._turn = late  # type: ignore[method-assign]
+    DurableQueue.put = put  # type: ignore[method-assign]
+
+
+def done_when_lent() -> None:
+    """A durable queue forgets an item when it is lent, before its rows are committed."""
+    lease: Any = DurableQueue.lease
+
+    async def forgotten(self: DurableQueue[Any], limit: int) -> Any:
+        leases = await lease(self, limit)
+        for lent in leases:
+            self._settled(lent.kept, STORED)
+            lent._loan.done = None
+        await asyncio.sleep(3 * WINDOW_S)
+        return leases
+
+    DurableQueue.lease = forgotten  # type: ignore[method-assign]
+
+
 MUTANTS = {
     mutant.__name__: mutant
-    for mutant in (none, ack_on_enqueue, done_before_send, two_commits, no_fsync)
+    for mutant in (
+        none,
+        ack_on_enqueue,
+        done_before_send,
+        two_commits,
+        no_fsync,
+        ack_before_the_shelf,
+        done_when_lent,
+    )
 }
 
 if __name__ == "__main__":
