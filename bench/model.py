@@ -76,10 +76,10 @@ def _requests(options: argparse.Namespace) -> Iterator[Request]:
 async def _point(
     router: Several, requests: Sequence[Request], connections: int
 ) -> Point:
-    before, load = await _batches(router.port), time.process_time()
+    before, load = await _batches(router.ports[0]), time.process_time()
     loop = await router.loop(requests, connections)
     load = time.process_time() - load
-    after = await _batches(router.port)
+    after = await _batches(router.ports[0])
     events, batches = (b - a for a, b in zip(before, after, strict=True))
     return Point(
         connections,

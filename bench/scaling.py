@@ -1,5 +1,6 @@
 """One process against several at one port, on one database, in turns: what another one adds.
 
+`apart` is as if each process had a line of its own: a port each, and its own people.
 Nothing is pinned: the routers, PostgreSQL, the sink and the load share all cores. Each number
 of processes has a database of its own on the one PostgreSQL, so that nobody tells what
 another one stored, and gets the same requests. Where the cores are used up a further process
@@ -32,7 +33,7 @@ from bench.several import ANY_CORE, Loop, Several, drawn, several, share
 from router.cli.traffic import Traffic
 from router.store.embedded import EmbeddedPostgres
 
-Loops = dict[int, list[Loop]]  # by the number of processes
+Loops = dict[str, list[Loop]]  # by what runs
 
 
 async def measure(options: argparse.Namespace) -> Report:
@@ -45,12 +46,14 @@ async def measure(options: argparse.Namespace) -> Report:
         sink = None if options.untold else free_port()
         if sink:
             command = python("bench.servers", SINK, str(sink))
-            run = server(ANY_CORE, sink, command, place / "sink.log")
-            await stack.enter_async_context(run)
-        sides = {
-            n: await stack.enter_async_context(several(n, place, postgres, sink=sink))
-            for n in options.processes
-        }
+            log = place / "sink.log"
+            await stack.enter_async_context(server(ANY_CORE, sink, command, log))
+        sides = {}
+        for processes in options.processes:
+            for apart in (False, True)[: min(processes, 2)]:
+                run = several(processes, place, postgres, sink=sink, apart=apart)
+                one = await stack.enter_async_context(run)
+                sides[f"{processes}{', apart' * apart}"] = one
         loops = await _turns(options, sides)
         shares = {n: one.shares() for n, one in sides.items()}
         broken = [
@@ -61,7 +64,7 @@ async def measure(options: argparse.Namespace) -> Report:
     return report(loops, shares, broken)
 
 
-async def _turns(options: argparse.Namespace, sides: dict[int, Several]) -> Loops:
+async def _turns(options: argparse.Namespace, sides: dict[str, Several]) -> Loops:
     for one in sides.values():
         await one.introduce(options.contacts, options.seed + 1)
     requests, found = _requests(options), Loops()
@@ -83,7 +86,7 @@ def _requests(options: argparse.Namespace) -> Iterator[Request]:
 
 
 def report(
-    loops: Loops, shares: dict[int, list[float]], broken: Sequence[str]
+    loops: Loops, shares: dict[str, list[float]], broken: Sequence[str]
 ) -> Report:
     """Return the table, the data and the picture."""
     first = next(iter(loops.values()))
@@ -114,7 +117,7 @@ def _table(sides: Sequence[dict[str, Any]]) -> str:
         headings.split("|"),
         [
             (
-                str(side["processes"]),
+                side["processes"],
                 f"{side['rate']:.0f}",
                 f"{side['ratio']:.2f} x",
                 f"{side['p50_ms']:.1f}",
@@ -131,7 +134,7 @@ def _table(sides: Sequence[dict[str, Any]]) -> str:
 
 def _picture(sides: Sequence[dict[str, Any]]) -> Any:
     picture, on = axes("Several processes", "processes", "messages a second")
-    names = [str(side["processes"]) for side in sides]
+    names = [side["processes"] for side in sides]
     on.bar(names, [side["rate"] for side in sides], width=0.5)
     return picture
 

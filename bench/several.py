@@ -1,20 +1,25 @@
-"""So many routers at one port, on one database of their own, under a closed loop."""
+"""So many routers on one database of their own, at one port or apart, under a closed loop.
+
+Apart, each has a port and the people of its own, as if each had its own line.
+"""
 
 import asyncio
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from zlib import crc32
 
 import asyncpg
 
 from bench.bed import settings
 from bench.contest import HANDED_OVER
 from bench.contestant import LATE_S, PENDING, PER, SECRET, STORED, Request, crowd
-from bench.load import Client, closed_loop
+from bench.load import Client, Run, closed_loop
 from bench.machine import (
     HOST,
     START_S,
@@ -32,6 +37,7 @@ from router.store.migrate import migrate
 
 ANY_CORE = 10**6  # which no machine has, so that nothing is pinned
 TOKEN = "bench"  # opens /metrics
+PERSON = re.compile(rb'"from_user_id": ?"([^"]+)"')
 LINE = b'"event":"message_processed"'
 
 
@@ -51,7 +57,7 @@ class Loop:
 class Several:
     """The routers, their database, and what they answered 200 to."""
 
-    port: int
+    ports: list[int]  # one for all, or one each
     connection: asyncpg.Connection
     postmaster: int
     logs: list[Path]
@@ -59,18 +65,28 @@ class Several:
     acked: list[str] = field(default_factory=list)
 
     @property
-    def url(self) -> str:
-        """Where all of them listen."""
-        return f"http://{HOST}:{self.port}/webhook"
+    def urls(self) -> list[str]:
+        """Where they listen."""
+        return [f"http://{HOST}:{port}/webhook" for port in self.ports]
+
+    def split(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Return whose places in *requests* are whose, by the person who wrote."""
+        parts: list[list[int]] = [[] for _ in self.ports]
+        for place, (data, _) in enumerate(requests):
+            found = PERSON.search(data)
+            parts[crc32(found[1] if found else b"") % len(parts)].append(place)
+        return parts
 
     async def introduce(self, contacts: int, seed: int) -> None:
         """Let everybody have written before, to conversations that people own."""
         for again in range(2):
-            client = Client(self.url, 4)
-            for request, body in crowd(seed + again, contacts):
-                await client.send(request)
-                self.acked += body.messages
-            client.close()
+            for number, url in enumerate(self.urls):
+                client = Client(url, 4)
+                # Bodies of many people: all are shown to all, and told apart later.
+                for request, body in crowd(seed + again * 2 + number, contacts):
+                    await client.send(request)
+                    self.acked += body.messages
+                client.close()
             await self.told()
             if not again:
                 await self.connection.execute(HANDED_OVER)
@@ -79,21 +95,39 @@ class Several:
     async def loop(self, requests: Sequence[Request], connections: int) -> Loop:
         """Post *requests* as fast as they are answered, and wait until all are told."""
         used, (busy, _) = self._cpu(), busy_s()
-        run = await closed_loop(self.url, [data for data, _ in requests], connections)
-        cores = (busy_s()[0] - busy) / run.took_s
+        began = time.perf_counter()
+        run = await self._closed_loop(requests, connections)
+        took_s = time.perf_counter() - began
+        cores = (busy_s()[0] - busy) / took_s
         await self.told()
-        self.acked += [w for place in run.acked for w in requests[place][1].messages]
-        if run.refused:
-            sys.exit(f"{run.refused} of {len(requests)} were refused")
         now, per = self._cpu(), PER / len(requests)
         return Loop(
-            rate=run.rate,
+            rate=len(requests) / took_s,
             p50_ms=run.percentile_ms(0.5),
             p99_ms=run.percentile_ms(0.99),
             cpu_s=(now[0] - used[0]) * per,
             postgres_cpu_s=(now[1] - used[1]) * per,
             cores=cores,
         )
+
+    async def _closed_loop(self, requests: Sequence[Request], connections: int) -> Run:
+        parts = self.split(requests)
+        runs = await asyncio.gather(
+            *(
+                closed_loop(
+                    url, [requests[p][0] for p in part], connections // len(parts)
+                )
+                for url, part in zip(self.urls, parts, strict=True)
+            )
+        )
+        both = Run()
+        for run, part in zip(runs, parts, strict=True):
+            if run.refused:
+                sys.exit(f"{run.refused} of {len(part)} were refused")
+            both.latencies_s += run.latencies_s
+            for place in run.acked:
+                self.acked += requests[part[place]][1].messages
+        return both
 
     async def told(self) -> None:
         """Wait until nothing is left to be told."""
@@ -118,29 +152,32 @@ class Several:
 
 
 @contextlib.asynccontextmanager
-async def several(
+async def several(  # noqa: PLR0913 -- what runs, where, on what, for whom
     processes: int,
     place: Path,
     postgres: EmbeddedPostgres,
     *,
     sink: int | None = None,
     core: int = ANY_CORE,
+    apart: bool = False,
 ) -> AsyncIterator[Several]:
     """Run *processes* routers, each on *core*; the *sink* at that port is told, if given."""
-    dsn = await _database(postgres, f"by_{processes}")
+    name = f"by_{processes}{'_apart' * apart}"
+    dsn = await _database(postgres, name)
     connection = await asyncpg.connect(dsn)
-    logs = [place / f"{number}_of_{processes}.log" for number in range(processes)]
+    logs = [place / f"{name}_{number}.log" for number in range(processes)]
     assert postgres.pid
-    made = Several(free_port(), connection, postgres.pid, logs)
+    ports = [free_port() for _ in range(processes if apart else 1)]
+    made = Several(ports, connection, postgres.pid, logs)
     env = settings(sink) | {
         "DATABASE_URL": dsn,
-        "PORT": str(made.port),
-        "PSI_REUSE_PORT": "1",
+        "PSI_REUSE_PORT": "0" if apart else "1",
         "WHATSAPP_APP_SECRET": SECRET.decode(),
         "PSI_ADMIN_TOKEN": TOKEN,
     }
     with contextlib.ExitStack() as stack:
-        for log in logs:
+        for number, log in enumerate(logs):
+            env["PORT"] = str(ports[number % len(ports)])
             process = spawn(core, python("router", "serve"), log, **env)
             stack.callback(process.wait, STOP_S)
             stack.callback(process.terminate)

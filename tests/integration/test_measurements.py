@@ -85,11 +85,9 @@ SMALL = [
         "scaling",
         "--rounds 1 --count 300 --connections 16 --contacts 40",
         lambda found: (
-            [side["processes"] for side in found["sides"]] == [1, 2]
-            and all(
-                len(side["shares"]) == side["processes"] and min(side["shares"]) > 0
-                for side in found["sides"]
-            )
+            [side["processes"] for side in found["sides"]] == ["1", "2", "2, apart"]
+            and [len(side["shares"]) for side in found["sides"]] == [1, 2, 2]
+            and all(min(side["shares"]) > 0 for side in found["sides"])
         ),
     ),
     Small(
