@@ -66,22 +66,19 @@ class Health:
     @property
     def mode(self) -> str:
         """The state in a word or two: the first of `MODES` that fits, gravest first."""
-        if self.stopping:
-            return "stopping"
-        if self.store_problem is not None and self.store_down_since is None:
-            return "starting"
-        if self.queue_problem is not None:
-            return "queue away"  # even where it takes in what a database would refuse
-        if self.store_problem is not None:
-            return "database away"
-        if self.write_problem is not None:
-            full = DISK_FULL in self.write_problem
-            return "disk full" if full else "database takes no writes"
-        if self.missing():
-            return "degraded"
-        if any(self._destinations_away()):
-            return "destination away"
-        return "clock off" if self.clock_is_off else "ready"
+        return next((word for word, holds in self._modes() if holds), "ready")
+
+    def _modes(self) -> Iterator[tuple[str, object]]:
+        away = self.store_problem is not None
+        yield "stopping", self.stopping
+        yield "starting", away and self.store_down_since is None
+        yield "queue away", self.queue_problem  # even while the database takes nothing
+        yield "database away", away
+        yield "disk full", DISK_FULL in (self.write_problem or "")
+        yield "database takes no writes", self.write_problem
+        yield "degraded", self.missing()
+        yield "destination away", any(self._destinations_away())
+        yield "clock off", self.clock_is_off
 
     @property
     def clock_is_off(self) -> bool:
