@@ -53,7 +53,7 @@ format: $(VENV)/.test                 ## what lint would complain about, mended
 coverage: $(VENV)/.test packages
 	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term-missing
 
-# Some 20 minutes; what is found out is remembered in mutants/. A part of it:
+# Some 10 minutes; what is found out is remembered in mutants/. A part of it:
 #   make mutants MUTANTS='router.conversation.words.*'
 mutants: $(VENV)/.test                ## whether the tests of the conversation notice mistakes
 	nice $(BIN)/mutmut run $(MUTANTS)
