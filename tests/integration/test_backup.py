@@ -53,7 +53,7 @@ async def test_a_restored_dump_is_a_router_s_database_and_nobody_hears_twice(
     dump, *restore = (
         line
         for line in commands("pg_dump", "pg_restore", "psql")
-        if "psi.dump" in line or line.startswith("psql")
+        if "psi.dump" in line or line.startswith('psql "$DATABASE_URL"')
     )
     assert len(restore) == 2
     async with service(tmp_path, database) as router:
