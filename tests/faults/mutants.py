@@ -86,7 +86,7 @@ def two_commits() -> None:
 
 def no_fsync() -> None:
     """A commit is answered before it is on the disk."""
-    database.SESSION["synchronous_commit"] = "off"
+    database.SET_SESSION += ";\nset synchronous_commit = 'off'"
 
 
 def ack_before_the_shelf() -> None:
