@@ -126,7 +126,7 @@ LOCK = $(if $(PIP_INDEX_URL),UV_DEFAULT_INDEX=$(PIP_INDEX_URL)) \
 
 lock: $(VENV)/.test                   ## requirements/ anew, with the newest releases
 	$(LOCK) --upgrade --all-extras -o requirements/dev.txt
-	$(LOCK) --extra embedded --extra s3 --extra build -c requirements/dev.txt -o requirements/embedded.txt
+	$(LOCK) --extra embedded --extra redis --extra s3 --extra build -c requirements/dev.txt -o requirements/embedded.txt
 	$(LOCK) -c requirements/dev.txt -o requirements/runtime.txt
 
 clean:                                ## all that make and the tools have made; no data

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from router.errors import Transient
-from router.queues.durable import DurableQueue, Packing, Shelf
+from router.queues.durable import DurableQueue
 from router.queues.memory import WhenFull
+from router.queues.shelf import Packing, Shelf
 
 TEXT = Packing[str](str.encode, bytes.decode)
 

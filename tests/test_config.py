@@ -177,3 +177,28 @@ def test_where_files_go_has_to_be_a_place(env: dict[str, str], problem: str) -> 
     with pytest.raises(ConfigError, match=re.escape(problem)) as said:
         load(**env)
     assert "hush" not in str(said.value)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "memory",
+        "spool:/var/lib/psi-router/spool",
+        "redis://user:hush@localhost:6379/1",
+        "rediss://redis.example.org",
+        "unix:///run/redis/redis.sock?db=2",
+    ],
+)
+def test_a_queue_is_in_memory_in_a_directory_or_on_a_server(where: str) -> None:
+    settings = load(PSI_QUEUE=where)
+    assert settings.queue == where
+    assert "hush" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "where", ["disk", "spool:", "spool", "redis:", "redis://", "http://hush@x", "unix:"]
+)
+def test_a_queue_that_is_none_is_a_wrong_setting_and_is_not_quoted(where: str) -> None:
+    with pytest.raises(ConfigError, match=r"PSI_QUEUE is wrong") as caught:
+        load(PSI_QUEUE=where)
+    assert "hush" not in str(caught.value)

@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 LOCKS = {
     "runtime.txt": (),
-    "embedded.txt": ("embedded", "s3", "build"),
+    "embedded.txt": ("embedded", "redis", "s3", "build"),
     "dev.txt": ("embedded", "redis", "s3", "tui", "bench", "build", "dev"),
 }
 LOCKED = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>\S+?)(?: ;.*)? \\$", re.MULTILINE)

@@ -11,10 +11,12 @@ import pytest
 
 from router.errors import QueueFull, Transient
 from router.queues.base import Queue
-from router.queues.durable import WINDOW, Kept, Notes, Room, Sheet
+from router.queues.front import WINDOW
 from router.queues.pages import PAGE
 from router.queues.salvage import FILE, LOG, SET_ASIDE
-from router.queues.spool import Spool, SpoolFile
+from router.queues.shelf import Kept, Notes, Room, Sheet
+from router.queues.spool import Spool
+from router.queues.spool_file import SpoolFile
 from tests import box as boxes
 from tests.contract.queue_contract import QueueContract, lease
 from tests.durable import Shelved, drained, filled

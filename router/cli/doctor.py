@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from router.cli.databases import EMBEDDED, reachable
+from router.cli.doctor_queue import queue
 from router.config import Destination, Line, Settings
 from router.conversation import menu as menus
 from router.conversation.check import problems
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _examine(settings: Settings, profile: dialect.Dialect) -> int:
     found = [Finding("ok", "settings", "complete"), *_here(settings)]
+    found += await queue(settings)
     guard = Guard.of(settings.allow_private)
     found += [await _destination(each, guard) for each in settings.destinations]
     _print(found)
@@ -73,7 +75,6 @@ def _here(settings: Settings) -> Iterator[Finding]:
     else:
         yield Finding("warn", "WhatsApp", "no CLOUD_API_TOKEN: replies are not sent")
     yield _media(settings)
-    yield Finding("ok", "queue", f"{settings.queue}, {settings.queue_size} items each")
     yield files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     if folder := _folder(settings.database_url):
         yield from _disk(folder)

@@ -2,109 +2,34 @@
 
 One loop writes. Whatever came while the last write ran goes into the next one: new items and
 notes of what was settled, together (group commit; there is no timer). The same write brings
-back what may be lent now, the oldest first, and that stands in a `MemoryQueue` until it is
-settled. So places, lanes and waiting are the same as without a shelf, and only the oldest
-items, WINDOW of them, take memory.
+back what may be lent now, the oldest first, and that stands in memory until it is settled:
+see `front`. However many wait, the others take none.
 
 A shelf that fails is opened anew, after pauses, and everything that waits to be written is
 refused with `Transient`: it may lie there all the same, and come twice then.
 """
 
 import asyncio
-import functools
 import logging
 import random
-import sys
-import time
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 from router import telemetry
 from router.errors import QueueClosed, QueueFull, Transient
 from router.queues.base import STORED, QueueStats, Settled, Tally
-from router.queues.memory import MemoryLease, MemoryQueue, WhenFull
+from router.queues.front import Front
+from router.queues.memory import MemoryLease, WhenFull
+from router.queues.shelf import Kept, Notes, Packing, Room, Sheet, Shelf
 from router.retry import Backoff
 
-WINDOW = 1024  # items in memory: four full batches of every stage after this one
-WINDOW_BYTES = 12 * 1024 * 1024
 PATIENCE_S = 2.0  # how long a shelf may be away before what comes is refused at once
 NOTE_S = 0.05  # how long notes alone wait for an item to be written with them
 LAST_S = 3.0  # for the last notes, at a stop
+NO_ROOM = Room(0, 0)
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-
-
-class Sheet(NamedTuple):
-    """An item as it is written."""
-
-    lane: str
-    size: int  # bytes, as its writer counts them
-    packed: bytes
-
-
-class Kept(NamedTuple):
-    """An item as it lies on the shelf."""
-
-    key: Hashable
-    lane: str
-    size: int
-    packed: bytes
-    tries: int  # loans that ended in nothing, before this process
-    put_at: float  # seconds since 1970
-
-
-class Notes(NamedTuple):
-    """What became of items that were lent."""
-
-    done: Sequence[Kept] = ()
-    tried: Sequence[tuple[Kept, int]] = ()  # and how often by now
-
-
-class Room(NamedTuple):
-    """How much may be brought back."""
-
-    items: int
-    size_bytes: int
-
-
-class Shelf(Protocol):
-    """Where items lie in the order in which they were put.
-
-    `items` and `size_bytes` are of all there is, as of the last call; `more` says that the
-    last room was too small for what waits, `refuses` why nothing more is taken for now. Every call raises `Transient` where the shelf
-    cannot be used; then it is closed and opened anew.
-    """
-
-    items: int
-    size_bytes: int
-    more: bool
-    refuses: str | None
-
-    @property
-    def tick_s(self) -> float | None:
-        """How often it wants to be written to, if only to look around."""
-
-    async def open(self, held: Collection[Hashable]) -> Sequence[Kept]:
-        """Get ready; return what a dead process left, but for what is *held* here."""
-
-    async def write(
-        self, new: Sequence[Sheet], notes: Notes, room: Room
-    ) -> Sequence[Kept]:
-        """Keep *new* and forget what is done, durably; return what may be lent now."""
-
-    async def leave(self) -> None:
-        """Hand what was brought back and is not done over to the next process."""
-
-    async def close(self) -> None:
-        """Let go of it, in whatever state it is."""
-
-
-class Packing(NamedTuple, Generic[T]):
-    """How an item becomes bytes, and an item again. Unpacking takes any bytes."""
-
-    pack: Callable[[T], bytes]
-    unpack: Callable[[bytes], T]
 
 
 class _Parcel(NamedTuple):
@@ -168,12 +93,8 @@ class DurableQueue(Generic[T]):
         self.name, self._shelf, self._packing = name, shelf, packing
         self._bound, self._bound_bytes, self._when_full = bound, bound_bytes, when_full
         self._changed = changed
-        self._front: MemoryQueue[Kept] = MemoryQueue(
-            name, bound=sys.maxsize, bound_bytes=sys.maxsize
-        )
+        self._front = Front(name, self._settled)
         self._loop = asyncio.get_running_loop()
-        self._held: dict[Hashable, Kept] = {}  # in the front, oldest first
-        self._held_bytes = 0
         self._parcels: list[_Parcel] = []
         self._done: list[Kept] = []
         self._tries: list[tuple[Kept, int]] = []
@@ -181,7 +102,6 @@ class DurableQueue(Generic[T]):
         self._count = self._bytes = 0  # unsettled, on the shelf or on their way there
         self._due, self._room = asyncio.Event(), asyncio.Event()
         self._closed = self._left = self._open = False
-        self._front_closed = False
         self._away_since: float | None = None
         self._failures = 0
         self._refused: str | None = None
@@ -259,7 +179,7 @@ class DurableQueue(Generic[T]):
 
     async def leave(self) -> None:
         """Take nothing more and lend nothing more: the next process goes on from here."""
-        self._left = self._front_closed = True
+        self._left = True
         await self.close()
         await self._front.close()
 
@@ -269,15 +189,12 @@ class DurableQueue(Generic[T]):
         What lies on the shelf and was not brought back waits, and so does what other
         processes hold there; the unsettled are those that this one holds.
         """
-        front = self._front.stats()
-        on_loan = front.unsettled - front.depth
-        first = next(iter(self._held.values()), None)
         return QueueStats(
-            depth=max(self._count - on_loan, 0),
-            unsettled=front.unsettled + len(self._parcels),
+            depth=max(self._count - self._front.on_loan, 0),
+            unsettled=self._front.unsettled + len(self._parcels),
             size_bytes=self._bytes,
             bound=self._bound,
-            oldest_s=0.0 if first is None else max(time.time() - first.put_at, 0.0),
+            oldest_s=self._front.oldest_s(),
         )
 
     @property
@@ -285,11 +202,9 @@ class DurableQueue(Generic[T]):
         """How many unsettled items the next process will find."""
         return self._count
 
-    def _settled(self, kept: Kept, tally: Tally) -> None:
-        del tally
+    def _settled(self, kept: Kept) -> None:
         self._note()
         self._done.append(kept)
-        self._forget((kept,))
         self._count -= 1
         self._bytes -= kept.size
         self._room.set()
@@ -334,9 +249,9 @@ class DurableQueue(Generic[T]):
             await self._shelf.close()
 
     async def _begin(self) -> None:
-        held = {*self._held, *(kept.key for kept in self._done)}
+        held = {*self._front.held, *(kept.key for kept in self._done)}
         for kept in await self._shelf.open(held):
-            self._take_up(kept)
+            self._front.take_up(kept)
         self._open = True
         if self._failures:  # notes first: they make room, and a large item may not fit
             await self._write_down(())
@@ -378,12 +293,11 @@ class DurableQueue(Generic[T]):
             return True
         if not self._shelf.more:
             return self._ending()
-        halves = len(self._held) <= WINDOW // 2, self._held_bytes <= WINDOW_BYTES // 2
-        return all(halves) and not self._left
+        return self._front.is_low and not self._left
 
     def _ending(self) -> bool:
         # Closed, and the front does not know yet that nothing comes after it.
-        return self._closed and not self._front_closed
+        return self._closed and not self._front.is_closed
 
     async def _turn(self) -> None:
         parcels = [parcel for parcel in self._parcels if not parcel.kept.done()]
@@ -400,42 +314,24 @@ class DurableQueue(Generic[T]):
                 parcel.kept.set_result(None)
         self._recount()
         if self._ending() and not self._parcels and not self._shelf.more:
-            self._front_closed = True
             await self._front.close()
 
     async def _write_down(self, sheets: Sequence[Sheet]) -> None:
         notes = Notes(self._done, self._tries)
         self._done, self._tries = [], []
         try:
-            found = await self._shelf.write(sheets, notes, self._window())
+            room = NO_ROOM if self._left else self._front.room
+            found = await self._shelf.write(sheets, notes, room)
         except BaseException:
             # Written again with the next ones: to forget twice is to forget.
             self._done = [*notes.done, *self._done]
             self._tries = [*notes.tried, *self._tries]
             raise
         for kept in found:
-            self._take_up(kept)
+            self._front.take_up(kept)
         if self._shelf.refuses != self._refused:
             self._refused = self._shelf.refuses
             self._changed(self._refused)
-
-    def _window(self) -> Room:
-        if self._left:
-            return Room(0, 0)
-        return Room(WINDOW - len(self._held), WINDOW_BYTES - self._held_bytes)
-
-    def _take_up(self, kept: Kept) -> None:
-        if kept.key in self._held:
-            return
-        self._held[kept.key] = kept
-        self._held_bytes += kept.size
-        settled = functools.partial(self._settled, kept)
-        self._front.put_nowait(kept, lane=kept.lane, size=kept.size, settled=settled)
-
-    def _forget(self, done: Iterable[Kept]) -> None:
-        for kept in done:
-            del self._held[kept.key]
-            self._held_bytes -= kept.size
 
     def _refuse(self, parcels: Iterable[_Parcel], exc: Exception) -> None:
         for parcel in parcels:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from router.config import Settings
 from router.model import Delivery, Door
-from router.queues.durable import DurableQueue, Packing, Shelf
+from router.queues.durable import DurableQueue
 from router.queues.memory import MemoryQueue, WhenFull
+from router.queues.shelf import Packing, Shelf
 
 NAME = "inbox"
 MEMORY, SPOOL = "memory", "spool:"

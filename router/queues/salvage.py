@@ -68,7 +68,7 @@ def repair(directory: Path, held: Collection[int], last: int) -> Found:
     with closing(sqlite3.connect(building, isolation_level=None)) as db:
         recovered, unreadable = _build(db, pages, held, last)
     building.rename(directory / REBUILT)
-    _sync(directory)
+    sync(directory)
     return Found(recovered, unreadable, finish(directory))
 
 
@@ -104,7 +104,7 @@ def finish(directory: Path) -> str:
         if (directory / source).exists():
             (directory / source).rename(directory / target)
     (directory / REBUILT).rename(directory / FILE)
-    _sync(directory)
+    sync(directory)
     return name
 
 
@@ -128,7 +128,8 @@ def _bytes(path: Path) -> bytes:
     return path.read_bytes() if path.exists() else b""
 
 
-def _sync(directory: Path) -> None:
+def sync(directory: Path) -> None:
+    """Wait until the names in *directory* are on the disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

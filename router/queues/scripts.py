@@ -9,14 +9,34 @@ _NAMES: Final = """
 local stream, bytes, alive, group, me = KEYS[1], KEYS[2], KEYS[3], ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZADD', alive, now, me)
 """
 
-# Settle, add, read on. One at a time is read, since a body may have 4 MB.
-WRITE: Final = (
+# A server that is full refuses what takes memory, ZADD and DECRBY too; but not to a script
+# that has written already. So that room can be made, each but KEEP begins with a write.
+_ALIVE: Final = (
     _NAMES
     + """
-local at = 6
+redis.call('XACK', stream, group, '0-0')
+redis.call('ZADD', alive, now, me)
+"""
+)
+
+# Add, or be refused by a server that is full.
+KEEP: Final = (
+    _NAMES
+    + """
+for at = 3, #ARGV, 3 do
+  redis.call('XADD', stream, '*', 'l', ARGV[at], 's', ARGV[at + 1], 'b', ARGV[at + 2])
+  redis.call('INCRBY', bytes, ARGV[at + 1])
+end
+"""
+)
+
+# Settle and read on. One at a time is read, since a body may have 4 MB.
+WRITE: Final = (
+    _ALIVE
+    + """
+local at = 5
 local function argument()
   at = at + 1
   return ARGV[at - 1]
@@ -29,11 +49,6 @@ end
 for _ = 1, tonumber(ARGV[4]) do
   local id, tries = argument(), argument()
   redis.call('XCLAIM', stream, group, me, 0, id, 'RETRYCOUNT', tries, 'JUSTID')
-end
-for _ = 1, tonumber(ARGV[5]) do
-  local lane, size, packed = argument(), argument(), argument()
-  redis.call('XADD', stream, '*', 'l', lane, 's', size, 'b', packed)
-  redis.call('INCRBY', bytes, size)
 end
 local items, room, found = tonumber(argument()), tonumber(argument()), {}
 local more = 1
@@ -53,7 +68,7 @@ return {found, more, redis.call('XLEN', stream), redis.call('GET', bytes) or '0'
 # milliseconds. One that has been silent for an hour, with nothing pending, is forgotten: with
 # a consumer goes what is pending for it, so not before.
 LOOK: Final = (
-    _NAMES
+    _ALIVE
     + """
 local found = {}
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
@@ -73,7 +88,7 @@ return found
 # Take over what is pending for ARGV[3], the oldest first: id, fields, how often it was lent.
 # What was deleted meanwhile, by whomever, is pending no more.
 TAKE: Final = (
-    _NAMES
+    _ALIVE
     + """
 local room, found = tonumber(ARGV[5]), {}
 for _, one in ipairs(redis.call('XPENDING', stream, group, '-', '+', ARGV[4], ARGV[3])) do
@@ -92,7 +107,7 @@ return found
 
 # Hand what is pending for us to the consumer ARGV[3], and be forgotten.
 LEAVE: Final = (
-    _NAMES
+    _ALIVE
     + """
 for _, one in ipairs(redis.call('XPENDING', stream, group, '-', '+', ARGV[4], me)) do
   redis.call('XCLAIM', stream, group, ARGV[3], 0, one[1], 'JUSTID')
@@ -103,3 +118,5 @@ if #redis.call('XPENDING', stream, group, '-', '+', 1, me) == 0 then
 end
 """
 )
+
+ALL: Final = (KEEP, WRITE, LOOK, TAKE, LEAVE)

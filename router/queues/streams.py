@@ -13,6 +13,7 @@ client tries nothing again by itself.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -24,8 +25,8 @@ from typing import Any, Final
 
 from router import telemetry
 from router.errors import ConfigError, Transient
-from router.queues.durable import Kept, Notes, Room, Sheet
-from router.queues.scripts import LEAVE, LOOK, TAKE, WRITE
+from router.queues.scripts import ALL, KEEP, LEAVE, LOOK, TAKE, WRITE
+from router.queues.shelf import Kept, Notes, Room, Sheet
 
 try:
     import redis.asyncio as redis
@@ -49,6 +50,8 @@ MOST_PENDING: Final = (
 )
 ANY_BYTES: Final = 1 << 40
 
+Call = tuple[str, Sequence[Any]]  # a script, and its arguments past the names
+
 
 class Streams:
     """The stream, as one process sees it."""
@@ -57,13 +60,20 @@ class Streams:
     refuses: str | None = None
 
     def __init__(self, url: str) -> None:
-        """Reach the server at *url*; nothing is asked yet."""
+        """Reach the server at *url*; nothing is asked yet.
+
+        Raises `ConfigError` for an address that the client does not understand.
+        """
+        try:
+            self._client: redis.Redis | None = client(url)  # connects when it is asked
+        except (ValueError, TypeError, RedisError) as exc:
+            raise ConfigError("PSI_QUEUE is no address of a Redis") from exc
         self._url = url
-        self._client: redis.Redis | None = None
         self._host = f"{socket.gethostname()}/"
         self._name = f"{self._host}{os.getpid()}/{secrets.token_hex(4)}".encode()
         self._looked_at = float("-inf")
         self._known = False
+        self._scripts: dict[str, str] = {}  # as the server calls them
         self.items = self.size_bytes = 0
         self.more = False
 
@@ -75,6 +85,8 @@ class Streams:
             if problem:
                 raise Transient(f"redis: {problem}")
             await self._make_group(self._client)
+            for script in ALL:
+                self._scripts[script] = await self._client.script_load(script)
         if warning and not self._known:
             telemetry.event("redis_warning", level=logging.WARNING, problem=warning)
         self._known = True
@@ -92,38 +104,45 @@ class Streams:
         if time.monotonic() - self._looked_at >= TICK_S:
             older = await self._take_over(room)
         left = Room(room.items - len(older), room.size_bytes - sum(map(_size, older)))
-        args: list[Any] = [len(notes.done), len(notes.tried), len(new)]
+        args: list[Any] = [len(notes.done), len(notes.tried)]
         args += (value for kept in notes.done for value in (kept.key, kept.size))
         args += (value for kept, times in notes.tried for value in (kept.key, times))
-        args += (value for sheet in new for value in sheet)
-        found, more, self.items, size = await self._run(WRITE, self._name, *args, *left)
+        calls: list[Call] = [(KEEP, [value for sheet in new for value in sheet])]
+        calls = [*(calls if new else ()), (WRITE, [*args, *left])]
+        *_, (found, more, self.items, size) = await self._run(*calls)
         self.more, self.size_bytes = bool(more), int(size)
         return [*older, *(_kept(key, flat, 0) for key, flat in found)]
 
     async def leave(self) -> None:
         """Hand everything that is pending here to whoever looks around next."""
-        await self._run(LEAVE, self._name, LEFT, MOST_PENDING)
+        await self._run((LEAVE, [LEFT, MOST_PENDING]))
 
     async def close(self) -> None:
         """Hang up."""
         hung_up, self._client = self._client, None
         if hung_up is not None:
-            async with _answer():
-                await hung_up.aclose()
+            with contextlib.suppress(Transient):
+                async with _answer():
+                    await hung_up.aclose()
 
     async def _make_group(self, server: redis.Redis) -> None:
+        # Asked for first: a server that is full would refuse to make what is there.
+        if await server.exists(STREAM):
+            groups = await server.xinfo_groups(STREAM)
+            if any(group["name"] == GROUP.encode() for group in groups):
+                return
         try:
             await server.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
         except ResponseError as exc:
             if not str(exc).startswith("BUSYGROUP"):
                 raise
-        else:
-            if self._known:
-                telemetry.event("redis_group_lost", level=logging.ERROR)
+        if self._known:
+            telemetry.event("redis_group_lost", level=logging.ERROR)
 
     async def _take_over(self, room: Room) -> list[Kept]:
         taken: list[Kept] = []
-        for name, silent_ms in await self._run(LOOK, self._name):
+        (others,) = await self._run((LOOK, []))
+        for name, silent_ms in others:
             left = room.items - len(taken), room.size_bytes - sum(map(_size, taken))
             if min(left) > 0 and self._is_dead(name, silent_ms / 1000):
                 taken += await self._take(name, Room(*left))
@@ -138,16 +157,32 @@ class Streams:
         return f"{host}/" == self._host and pid.isdigit() and not _runs(int(pid))
 
     async def _take(self, name: bytes, room: Room) -> list[Kept]:
-        found = await self._run(TAKE, self._name, name, *room)
+        (found,) = await self._run((TAKE, [name, *room]))
         if found and name != self._name:
             telemetry.event("redis_taken_over", items=len(found))
         return [_kept(key, flat, tries) for key, flat, tries in found]
 
-    async def _run(self, script: str, *args: Any) -> Any:
+    async def _run(self, *calls: Call) -> list[Any]:
+        """Run scripts in one round trip; return what each of them returns."""
         if self._client is None:
             raise Transient("redis: not connected")
         async with _answer():
-            return await self._client.register_script(script)(KEYS, (GROUP, *args))
+            pipeline = self._client.pipeline(transaction=False)
+            for script, args in calls:
+                pipeline = pipeline.pipeline_execute_command(  # type: ignore[no-untyped-call]
+                    "EVALSHA",
+                    self._scripts[script],
+                    len(KEYS),
+                    *KEYS,
+                    GROUP,
+                    self._name,
+                    *args,
+                )
+            answers: list[Any] = await pipeline.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+        return answers
 
 
 def client(url: str) -> redis.Redis:
@@ -159,6 +194,16 @@ def client(url: str) -> redis.Redis:
         socket_timeout=None,
         socket_connect_timeout=CALL_S,
     )
+
+
+async def ask(url: str) -> tuple[str, str]:
+    """Return what `durability` says of the server at *url*; raise `Transient` without one."""
+    server = client(url)
+    try:
+        async with _answer():
+            return await durability(server)
+    finally:
+        await server.aclose()
 
 
 async def durability(server: redis.Redis) -> tuple[str, str]:
@@ -189,9 +234,10 @@ async def _answer() -> AsyncIterator[None]:
     except TimeoutError:
         raise Transient(f"redis: no answer in {CALL_S:.0f} s") from None
     except (RedisError, OSError) as exc:
-        # The first word of an answer is a code; the rest may quote what was sent.
-        code = str(exc).partition(" ")[0] if isinstance(exc, ResponseError) else ""
-        raise Transient(f"redis: {code or type(exc).__name__}") from exc
+        # Its first word may be a code; the rest may quote what was sent.
+        code = str(exc).partition(" ")[0]
+        name = code if code.isupper() and code.isalpha() else type(exc).__name__
+        raise Transient(f"redis: {name}") from exc
 
 
 def _kept(key: bytes, flat: Sequence[bytes], tries: int) -> Kept:

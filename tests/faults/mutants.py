@@ -114,7 +114,7 @@ def done_when_lent() -> None:
     async def forgotten(self: DurableQueue[Any], limit: int) -> Any:
         leases = await lease(self, limit)
         for lent in leases:
-            self._settled(lent.kept, STORED)
+            lent._loan.done(STORED)
             lent._loan.done = None
         await asyncio.sleep(3 * WINDOW_S)
         return leases

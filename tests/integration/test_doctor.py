@@ -15,6 +15,7 @@ from router.store.embedded import EmbeddedPostgres
 from router.store.migrate import migrate
 from router.store.needs import expected, indexes, inserted, rights
 from tests.pgbouncer import Pgbouncer
+from tests.servers import Redis
 
 PASSWORD = "hunter-of-two-moons"
 SECRETS = (PASSWORD, "verify-me", "sign-me")
@@ -51,6 +52,64 @@ async def after(dsn: str, *statements: str) -> None:
             await connection.execute(statement)
     finally:
         await connection.close()
+
+
+def queue_lines(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.split()[1] == "queue:"]
+
+
+async def test_a_spool_is_looked_at_and_not_made(
+    at: str,
+    settings: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    del at
+    settings.setenv("PSI_QUEUE", f"spool:{tmp_path / 'spool'}")
+    _, lines = await examined(capsys)
+    (line,) = queue_lines(lines)
+    assert "a spool for 2000 items" in line
+    assert not (tmp_path / "spool").exists()
+    (tmp_path / "spool").mkdir()
+    (tmp_path / "spool" / "damaged-20261124T010203-000001").touch()
+    _, lines = await examined(capsys)
+    assert queue_lines(lines)[1].startswith("warn  queue: 1 damaged files")
+    (tmp_path / "file").touch()
+    settings.setenv("PSI_QUEUE", f"spool:{tmp_path / 'file'}")
+    status, lines = await examined(capsys)
+    assert status == 1
+    assert queue_lines(lines) == [
+        "fail  queue: the spool's directory cannot be written to"
+    ]
+
+
+async def test_a_redis_is_asked_whether_it_keeps_what_it_answers(
+    at: str,
+    settings: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    redis_server: Redis,
+) -> None:
+    del at
+    secret = redis_server.url.replace("redis://", f"redis://nobody:{PASSWORD}@")
+    settings.setenv("PSI_QUEUE", redis_server.url)
+    _, lines = await examined(capsys)
+    assert queue_lines(lines) == ["ok    queue: redis, durable, for 2000 items"]
+    await redis_server.execute("CONFIG SET appendfsync everysec")
+    try:
+        status, lines = await examined(capsys)
+    finally:
+        await redis_server.execute("CONFIG SET appendfsync always")
+    assert status == 1
+    assert queue_lines(lines) == [
+        "fail  queue: redis: not durable: appendfsync is not always"
+    ]
+    settings.setenv("PSI_QUEUE", secret)
+    status, lines = await examined(capsys)
+    (line,) = queue_lines(lines)
+    assert line.startswith("fail  queue: redis: ")
+    settings.setenv("PSI_QUEUE", "redis://127.0.0.1:1/0")
+    status, lines = await examined(capsys)
+    assert queue_lines(lines) == ["fail  queue: redis: ConnectionError"]
 
 
 async def test_a_database_of_our_own_making_is_sound(

@@ -304,7 +304,10 @@ async def test_a_server_that_is_full_refuses_and_is_emptied(
     await own_redis.execute("CONFIG SET maxmemory 4mb")
     taken = await filled(queue, 50_000)
     assert taken
+    await own_redis.execute("CONFIG SET maxmemory 1mb")  # less than it holds
     assert await drained(queue, len(taken)) == taken
+    await until(lambda: empty(own_redis.url))
+    await own_redis.execute("CONFIG SET maxmemory 4mb")
 
     async def fits() -> bool:
         try:
