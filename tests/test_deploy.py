@@ -54,7 +54,7 @@ def test_every_metric_of_an_alarm_is_one_of_ours() -> None:
         for family in REGISTRY.collect()
     }
     text = (ROOT / "docs/operations.md").read_text("utf-8")
-    others = {"psi_shadow", "psi_router", "psi_queue"}  # a database, two users
+    others = {"psi_shadow", "psi_router", "psi_queue"}  # a database, a role, an anchor
     named = set(re.findall(r"\bpsi_[a-z_]+_?[a-z]+\b", text)) - others
     assert len(named) > 10
     assert named <= ours
