@@ -314,7 +314,13 @@ async def test_the_queue_is_counted_and_two_of_a_spool_are_one_too_many(
         second.start()
         try:
             await second.listens()
-            assert "queue: spool: in use by another process" in await missing(second)
+
+            async def is_one_too_many() -> bool:
+                return "queue: spool: in use by another process" in await missing(
+                    second
+                )
+
+            await until(is_one_too_many)
             router.kill()
             await second.ready()
         finally:

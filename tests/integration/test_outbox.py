@@ -371,7 +371,9 @@ async def test_the_claim_of_a_live_destination_is_quick_beside_a_dead_ones_backl
 
     async def best_of_claims() -> float:
         times = []
-        for n in range(20):
+        for n in range(
+            60
+        ):  # the best of so many is what it costs, whatever runs beside
             await insert(store, f"k{n}", destination="other", lane=f"l{n}")
             started = time.perf_counter()
             (lease,) = await lend(live)
