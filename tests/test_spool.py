@@ -25,7 +25,7 @@ from tests.servers import until
 
 SEED = 45
 ALL = Room(10_000, 1 << 40)
-NOTHING = Notes()
+NOTHING, NO_ROOM = Notes(), Room(0, 0)
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def killed(directory: Path, items: range, *, folded: bool) -> Path:
     file = SpoolFile(directory / "original")
     file.open(())
     for number in items:
-        file.write([sheet(number)], NOTHING, Room(0, 0))
+        file.write([sheet(number)], NOTHING, NO_ROOM)
     if folded:
         file.close()
     shutil.copytree(directory / "original", directory / "killed")
@@ -269,6 +269,21 @@ async def test_a_damage_that_is_met_while_running_is_repaired_while_running(
     assert line.fields["unreadable"] == 1  # type: ignore[attr-defined]
     await queue.put("goes on")
     await spooled.end_all()
+
+
+def test_a_disk_that_damages_everything_is_given_up(tmp_path: Path) -> None:
+    directory = tmp_path / "spool"
+    file = SpoolFile(directory)
+    for _ in range(7):
+        with suppress(Transient):
+            file.open(())
+            file.write([sheet(1)], NOTHING, NO_ROOM)
+        file.close()
+        (directory / FILE).write_bytes(b"spoiled")
+    with pytest.raises(Transient, match="again and again"):
+        file.open(())
+    file.close()
+    assert len(set_aside(directory)) == 5
 
 
 def test_a_repair_that_was_cut_off_is_finished_by_the_next_process(

@@ -39,6 +39,7 @@ TRIED = """
 update item set tries = tries + 1
 where id in (select id from item order by id limit ?)"""
 FOLD = "pragma wal_checkpoint(truncate)"
+MOST_REPAIRS = 5  # of one process: a disk that damages what it is given is no disk
 CHECK = "pragma quick_check(1)"
 ALL = "select count(*), coalesce(sum(size), 0), coalesce(max(id), 0) from item"
 NEXT = "select * from item where id > ? order by id limit ?"
@@ -60,6 +61,7 @@ class SpoolFile:
         self._db: sqlite3.Connection | None = None
         self._lock: int | None = None
         self._known = self._damaged = False
+        self._repairs = 0
         self._next, self._last = 1, 0  # the id of the next item, and the last read up
         self.items = self.size_bytes = 0
 
@@ -70,7 +72,7 @@ class SpoolFile:
 
     def open(self, held: Collection[Hashable]) -> None:
         """Open the file; where it is damaged, another one with what could be read."""
-        with faults():
+        with self._minding_damage():
             if not self._directory.exists():
                 self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 salvage.sync(self._directory.parent)
@@ -82,6 +84,15 @@ class SpoolFile:
                 self._connect()
             self._damaged = False
             self._look_around()
+
+    @contextmanager
+    def _minding_damage(self) -> Iterator[None]:
+        try:
+            with faults():
+                yield
+        except Damaged:
+            self._damaged = True
+            raise
 
     def _opens(self) -> bool:
         try:
@@ -100,12 +111,16 @@ class SpoolFile:
     def _connect(self) -> None:
         path = self._directory / FILE
         self._db = sqlite3.connect(path, isolation_level=None, timeout=0)
+        self._db.text_factory = _text
         for line in SETTINGS:
             self._db.execute(line).fetchall()
         self._db.execute(SCHEMA)
         path.chmod(0o600)
 
     def _repair(self, held: Collection[Hashable]) -> None:
+        self._repairs += 1
+        if self._repairs > MOST_REPAIRS:  # each leaves a copy
+            raise Transient("spool: damaged again and again")
         found = salvage.repair(
             self._directory, {key for key in held if isinstance(key, int)}, self._last
         )
@@ -123,7 +138,8 @@ class SpoolFile:
         else:
             self._open_db().execute(TRIED, (WINDOW,))
             self._known = True
-        self._execute(f"pragma user_version = {int(time.time())}")  # can it be written?
+        version = int(time.time()) % 2**31
+        self._execute(f"pragma user_version = {version}")  # can it be written?
         self._next = max(self._next, self._count() + 1)
         if not self.items and (self._directory / FILE).stat().st_size > LARGE_BYTES:
             self.shrink()
@@ -134,14 +150,10 @@ class SpoolFile:
 
     def write(self, new: Sequence[Sheet], notes: Notes, room: Room) -> list[Kept]:
         """Commit *new* and *notes*, and return what comes next, as *room* allows."""
-        try:
-            with faults():
-                if new or notes.done or notes.tried:
-                    self._commit(new, notes)
-                return self._read(room)
-        except Damaged:
-            self._damaged = True
-            raise
+        with self._minding_damage():
+            if new or notes.done or notes.tried:
+                self._commit(new, notes)
+            return self._read(room)
 
     def _commit(self, new: Sequence[Sheet], notes: Notes) -> None:
         db, now_ms = self._open_db(), time.time_ns() // 1_000_000
@@ -167,7 +179,7 @@ class SpoolFile:
             row = Row(*values)
             if left <= 0:
                 break
-            if row.crc != checksum(row):
+            if not _is_sound(row):
                 raise Damaged("spool: an item is not what was written")
             left -= row.size
             rows.append(row)
@@ -237,6 +249,17 @@ def faults() -> Iterator[None]:
 def _row(number: int, sheet: Sheet, now_ms: int) -> Row:
     row = Row(number, 0, sheet.lane, sheet.size, 0, now_ms, sheet.packed)
     return row._replace(crc=checksum(row))
+
+
+def _is_sound(row: Row) -> bool:
+    try:
+        return row.crc == checksum(row)
+    except TypeError:  # a column of another type than was written
+        return False
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")  # of a damaged file: its checksum tells
 
 
 def _kept(row: Row) -> Kept:

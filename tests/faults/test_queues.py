@@ -47,7 +47,7 @@ async def own_redis(redis_server: Redis, tmp_path: Path) -> AsyncIterator[Redis]
     server = Redis(program, tmp_path / "redis")
     await server.start()
     yield server
-    server.stop()
+    server.kill()
 
 
 @pytest.fixture(params=["spool", "redis"])
