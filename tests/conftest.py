@@ -19,6 +19,7 @@ from router.store.database import Database
 from router.store.embedded import EmbeddedPostgres, binaries
 from router.store.migrate import migrate
 from tests import box as boxes
+from tests import events
 from tests.box import Box
 from tests.chat_page import chromium_program
 from tests.faultproxy import FaultProxy
@@ -52,6 +53,10 @@ def pytest_configure() -> None:
     for name in list(os.environ):
         if name.startswith(SETTINGS) or name in SETTINGS_WHOLE:
             del os.environ[name]
+
+
+def pytest_runtest_setup() -> None:
+    events.begin()
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the markers

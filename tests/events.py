@@ -14,8 +14,21 @@ from router.store.keys import digest
 from router.store.people import BEGINNING
 from router.store.rows import OutboxRow
 
-NOW = datetime.now(UTC).replace(microsecond=0)
 _numbers = itertools.count(1)
+
+
+class _Test:
+    began_at = datetime.now(UTC).replace(microsecond=0)
+
+
+def begin() -> None:
+    """Set `now` to the clock's time: a test begins, maybe long after its collection."""
+    _Test.began_at = datetime.now(UTC).replace(microsecond=0)
+
+
+def now() -> datetime:
+    """Return the second in which the running test began: what it sends is not stale."""
+    return _Test.began_at
 
 
 def message(  # noqa: PLR0913 -- each with a default
@@ -35,7 +48,7 @@ def message(  # noqa: PLR0913 -- each with a default
         "id": wamid,
         "item": {"id": wamid, "text": {"body": text}},
         "sender": who,
-        "timestamp": NOW + timedelta(minutes=minutes),
+        "timestamp": now() + timedelta(minutes=minutes),
         "scope": "200000000000001",
         "phone_number_id": "100000000000001",
         "person": Person(wa_id=who or None, bsuid=bsuid, name=name),
@@ -50,7 +63,7 @@ def status(wamid: str, word: str, *, participant: str | None = None) -> Event:
         key=f"{wamid}|{word}|{participant}",
         id=wamid,
         item={"id": wamid, "status": word},
-        timestamp=NOW,
+        timestamp=now(),
         phone_number_id="100000000000001",
         status=Status(
             message_id=wamid, type="message", status=word, participant=participant
@@ -59,7 +72,7 @@ def status(wamid: str, word: str, *, participant: str | None = None) -> Event:
 
 
 def received(*events: Event | None, body: bytes = b"{}") -> list[Received]:
-    delivery = Delivery(body=body, door=Door.META, received_at=NOW)
+    delivery = Delivery(body=body, door=Door.META, received_at=now())
     return [Received(event, delivery) for event in events]
 
 
@@ -87,7 +100,7 @@ def text_message(who: str, wamid: str, text: str = "Hola") -> dict[str, Any]:
     return {
         "from": who,
         "id": wamid,
-        "timestamp": str(int(NOW.timestamp())),
+        "timestamp": str(int(now().timestamp())),
         "type": "text",
         "text": {"body": text},
     }

@@ -16,7 +16,7 @@ from router.conversation.owner import Owner, owner_of
 from router.conversation.state import MAIN_AREA, Conversation, Memory
 from router.conversation.words import Intent, hear
 from router.model import Content, Event, Person, Reply
-from tests.events import NOW, message
+from tests.events import message, now
 
 MENU = packaged()
 STATES = {"principal", "1", "2", "3", "4", "derivada"}
@@ -114,7 +114,7 @@ class Run:
         if "memory" in change:
             self.replied_at.clear()  # who empties the memory allows a new minute
         if age is not None:
-            written = NOW + timedelta(seconds=self.seconds + age)
+            written = now() + timedelta(seconds=self.seconds + age)
             event = dataclasses.replace(event, timestamp=written)
         before = self.conversation
         decision = self.decide(event)
@@ -123,8 +123,8 @@ class Run:
         self.conversation = decision.conversation
 
     def decide(self, event: Event) -> Decision:
-        now = NOW + timedelta(seconds=self.seconds)
-        return decide(self.conversation, event, MENU, now, self.policy)
+        at = now() + timedelta(seconds=self.seconds)
+        return decide(self.conversation, event, MENU, at, self.policy)
 
     def look(self, before: Conversation, event: Event, decision: Decision) -> None:
         after = decision.conversation
@@ -216,7 +216,7 @@ def test_no_text_and_no_state_makes_it_fail(
     content = Content(text=said, tipo="text", said=said, choice=choice)
     event = message(kind=kind, content=content)
     conversation = Conversation(router_estado=state, submenu_actual=choice)
-    decision = decide(conversation, event, MENU, NOW, Policy())
+    decision = decide(conversation, event, MENU, now(), Policy())
     assert decision.silence or decision.replies or decision.derivation
 
 

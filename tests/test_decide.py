@@ -13,7 +13,7 @@ from router.conversation.decide import Decision, Policy, decide
 from router.conversation.menu import Menu, packaged
 from router.conversation.state import MOST_PATH, MOST_SENT, Conversation, Memory
 from router.model import Content, Event, Person
-from tests.events import NOW, message
+from tests.events import message, now
 from tests.test_menu import SMALL
 
 MENU = packaged()
@@ -66,7 +66,7 @@ def media(kind: str, said: str = "") -> Event:
 
 
 def said(text: str, seconds: float | None = None) -> Event:
-    at = None if seconds is None else NOW + timedelta(seconds=seconds)
+    at = None if seconds is None else now() + timedelta(seconds=seconds)
     return message(text=text, timestamp=at)
 
 
@@ -80,7 +80,7 @@ def after(
 ) -> Decision:
     if isinstance(event, str):
         event = said(event)
-    return decide(conversation, event, menu, NOW + timedelta(seconds=seconds), policy)
+    return decide(conversation, event, menu, now() + timedelta(seconds=seconds), policy)
 
 
 def talk(
@@ -762,7 +762,7 @@ def test_at_most_twelve_replies_a_minute() -> None:
 
 
 def test_what_was_asked_for_holds_though_nothing_is_said() -> None:
-    busy = replace(MAIN, memory=Memory(sent=(NOW.timestamp(),) * 12, path=("7",)))
+    busy = replace(MAIN, memory=Memory(sent=(now().timestamp(),) * 12, path=("7",)))
     decision = after("2", busy)
     assert is_silent(decision, "flood")
     assert place(decision.conversation) == ("2", "2")
@@ -777,12 +777,12 @@ def test_what_was_asked_for_holds_though_nothing_is_said() -> None:
 
 
 def test_a_derivation_is_always_confirmed_and_counts() -> None:
-    busy = replace(ALUMNOS, memory=Memory(sent=(NOW.timestamp(),) * 12, path=("2",)))
+    busy = replace(ALUMNOS, memory=Memory(sent=(now().timestamp(),) * 12, path=("2",)))
     decision = after("22", busy)
     assert decision.derivation is not None
     assert decision.derivation.confirmation
     assert len(decision.conversation.memory.sent) == 13
-    eleven = replace(ALUMNOS, memory=Memory(sent=(NOW.timestamp(),) * 11))
+    eleven = replace(ALUMNOS, memory=Memory(sent=(now().timestamp(),) * 11))
     derived = after("22", eleven).conversation
     assert is_silent(after("MENU", derived, seconds=1), "flood")
 
@@ -797,7 +797,7 @@ def test_how_many_a_minute_is_a_setting() -> None:
 
 
 def test_a_limit_over_what_is_kept_is_that_much() -> None:
-    full = replace(MAIN, memory=Memory(sent=(NOW.timestamp(),) * MOST_SENT))
+    full = replace(MAIN, memory=Memory(sent=(now().timestamp(),) * MOST_SENT))
     assert is_silent(after("2", full, policy=Policy(replies_a_minute=999)), "flood")
     derived = after("22", full).conversation
     assert len(derived.memory.sent) == MOST_SENT
@@ -821,7 +821,7 @@ def test_a_clock_set_back_a_little_keeps_the_guard() -> None:
     assert is_silent(after("2", busy[-1].conversation, seconds=-30), "flood")
     derived = after("22", busy[-1].conversation, seconds=-30).conversation
     assert derived.memory.sent == tuple(sorted(derived.memory.sent))
-    assert derived.memory.sent[0] == NOW.timestamp() - 30
+    assert derived.memory.sent[0] == now().timestamp() - 30
 
 
 # --- what is remembered
@@ -866,8 +866,8 @@ def test_memory_survives_being_kept() -> None:
     *_, decision = talk(FIRST, [(0.123456, "Hola"), (1.5, "2"), (2, "22")])
     memory = decision.conversation.memory
     assert Memory.from_json(memory.to_json()) == memory
-    assert memory.sent == tuple(NOW.timestamp() + s for s in (0.123456, 1.5, 2))
-    assert memory.last_at == memory.heard_at == NOW.timestamp() + 2
+    assert memory.sent == tuple(now().timestamp() + s for s in (0.123456, 1.5, 2))
+    assert memory.last_at == memory.heard_at == now().timestamp() + 2
     assert memory.path == ("2", "22")
     assert memory.last == guard.digest_of(MENU.coded["22"].confirmation)
 
@@ -875,7 +875,7 @@ def test_memory_survives_being_kept() -> None:
 def test_memory_holds_only_the_last_minute() -> None:
     *_, decision = talk(MAIN, [(0, "2"), (30, "MENU"), (60, "2"), (90, "MENU")])
     assert decision.conversation.memory.sent == tuple(
-        NOW.timestamp() + s for s in (60, 90)
+        now().timestamp() + s for s in (60, 90)
     )
 
 

@@ -16,10 +16,9 @@ from router.store.changes import DELETED, tail
 from router.store.database import Database
 from router.store.ledger import Ledger
 from router.whatsapp.events import read
-from tests.events import NOW, SilentDesk, message, received
+from tests.events import SilentDesk, message, now, received
 
 WHO = "5491123456789"
-T0 = int(NOW.timestamp())
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def change(kind: str, *, seconds: int = 0, echo: bool = False, **body: Any) -> E
     item: dict[str, Any] = {
         "id": key,
         "from": WHO,
-        "timestamp": str(T0 + seconds),
+        "timestamp": str(int(now().timestamp()) + seconds),
         "type": kind,
     }
     item[kind] = body
@@ -90,7 +89,7 @@ async def test_a_reaction_stands_at_its_message_until_it_is_removed(
 ) -> None:
     await say(ledger, message(WHO, wamid="wamid.M"), reaction("wamid.M", "👍"))
     _, metadata = await shown(store, "wamid.M")
-    at = NOW.isoformat()
+    at = now().isoformat()
     assert metadata["reacciones"] == [{"de": WHO, "emoji": "👍", "ts": at}]
     assert metadata["kind"] == "message.text"
     await say(ledger, reaction("wamid.M", "❤️", seconds=1))
@@ -115,8 +114,8 @@ async def test_an_edit_replaces_the_text_and_keeps_the_old_one(
     mensaje, metadata = await shown(store, "wamid.M")
     assert mensaje == "tres"
     assert metadata["ediciones"] == [
-        {"mensaje": "uno", "ts": (NOW + timedelta(seconds=5)).isoformat()},
-        {"mensaje": "dos", "ts": (NOW + timedelta(seconds=9)).isoformat()},
+        {"mensaje": "uno", "ts": (now() + timedelta(seconds=5)).isoformat()},
+        {"mensaje": "dos", "ts": (now() + timedelta(seconds=9)).isoformat()},
     ]
     assert await preview(store) == "tres"
 
@@ -127,7 +126,7 @@ async def test_a_revocation_leaves_a_mark_and_the_text_in_the_history(
     await say(ledger, message(WHO, wamid="wamid.M", text="uno"), revoke("wamid.M"))
     mensaje, metadata = await shown(store, "wamid.M")
     assert (mensaje, await preview(store)) == (DELETED, DELETED)
-    assert metadata["eliminado"] == {"de": WHO, "ts": NOW.isoformat()}
+    assert metadata["eliminado"] == {"de": WHO, "ts": now().isoformat()}
     assert [old["mensaje"] for old in metadata["ediciones"]] == ["uno"]
 
 
@@ -264,10 +263,10 @@ async def test_where_a_person_came_from(store: Database, ledger: Ledger) -> None
     metadata = json.loads(row["metadata"])
     assert metadata["referral"] == referral
     assert (metadata["utm_source"], metadata["utm_campaign"]) == ("ig", "a b")
-    assert row["ventana_72h_fin"] == NOW + timedelta(hours=72)
+    assert row["ventana_72h_fin"] == now() + timedelta(hours=72)
     await say(ledger, message(WHO, content=content, minutes=-60))
     (row,) = await store.fetch("select ventana_72h_fin from conversaciones")
-    assert row["ventana_72h_fin"] == NOW + timedelta(hours=72)
+    assert row["ventana_72h_fin"] == now() + timedelta(hours=72)
 
 
 async def test_utm_of_a_body_opens_no_window(store: Database, ledger: Ledger) -> None:

@@ -17,7 +17,7 @@ from router.store.database import Database, Row
 from router.store.dead_letters import DeadLetters, Wanted, letters
 from router.store.ledger import Ledger
 from router.whatsapp.events import read
-from tests.events import NOW, body, message, received, text_message
+from tests.events import body, message, now, received, text_message
 
 WHO = "5491100000001"
 SETTINGS = Settings(
@@ -76,7 +76,7 @@ async def state(store: Database) -> list[Any]:
 
 
 def delivered(*messages: dict[str, Any]) -> Delivery:
-    return Delivery(body=body(*messages), door=Door.META, received_at=NOW)
+    return Delivery(body=body(*messages), door=Door.META, received_at=now())
 
 
 async def bury_event(graveyard: DeadLetters, event: Event, delivery: Delivery) -> None:
@@ -135,7 +135,7 @@ async def test_a_buried_body_that_can_be_read_now_is_read_by_the_door_it_came_by
     store: Database, graveyard: DeadLetters, replay: rereading.Replay
 ) -> None:
     raw = json.dumps({"telefono": WHO, "mensaje": "Hola", "messageId": "m1"}).encode()
-    delivery = Delivery(body=raw, door=Door.SECRET, received_at=NOW)
+    delivery = Delivery(body=raw, door=Door.SECRET, received_at=now())
     await graveyard.bury("normalize", delivery, "it was a bug")
     (letter,) = await all_letters(store)
     assert await replay.one(letter) is None
@@ -146,7 +146,7 @@ async def test_a_buried_body_that_can_be_read_now_is_read_by_the_door_it_came_by
 async def test_what_is_still_no_json_stays_and_says_so(
     store: Database, graveyard: DeadLetters, replay: rereading.Replay
 ) -> None:
-    bad = Delivery(body=b"{'a': 1}", door=Door.META, received_at=NOW)
+    bad = Delivery(body=b"{'a': 1}", door=Door.META, received_at=now())
     await graveyard.bury("normalize", bad, "malformed")
     (letter,) = await all_letters(store)
     assert await replay.one(letter) == "the body is still no JSON"
@@ -171,9 +171,9 @@ async def test_bodies_are_found_by_their_time_among_many(store: Database) -> Non
         " overriding system value"
         " select n * 700, $1::timestamptz + n * interval '1 minute', 'meta',"
         " convert_to('body ' || n, 'UTF8') from generate_series(1, 3000) n",
-        NOW,
+        now(),
     )
-    at = NOW + timedelta(minutes=2000)
+    at = now() + timedelta(minutes=2000)
     near = [d.body async for d in bodies_with(store, b"body 1970", at)]
     assert near == [b"body 1970"]
     assert [d async for d in bodies_with(store, b"body 1000", at)] == []
@@ -260,7 +260,7 @@ async def test_letters_are_chosen_by_everything_that_is_asked(
     await given_up(store, ledger, graveyard)
     for number in range(9):
         raw = b"{'%d" % number
-        bad = Delivery(body=raw, door=Door.META, received_at=NOW)
+        bad = Delivery(body=raw, door=Door.META, received_at=now())
         await graveyard.bury("normalize", bad, "Malformed: no JSON")
     assert [found.id for found in await all_letters(store)] == list(range(1, 11))
     (told,) = await all_letters(store, destination="ingesta_wsp4")
@@ -275,7 +275,7 @@ async def test_letters_are_chosen_by_everything_that_is_asked(
         "update router.dead_letters set replayed_at = last_at where id > 1"
     )
     assert [found.id for found in await all_letters(store, fresh=True)] == [1]
-    bad = Delivery(body=b"{'4", door=Door.META, received_at=NOW)
+    bad = Delivery(body=b"{'4", door=Door.META, received_at=now())
     await graveyard.bury("normalize", bad, "again")
     assert [found.id for found in await all_letters(store, fresh=True)] == [1, 6]
 
@@ -354,7 +354,7 @@ def test_the_command_lists_shows_and_replays(
         good = delivered(text_message(WHO, "wamid.buried", "secreto"))
         (event,) = read(good.body, good.door)
         await bury_event(graveyard, event, good)
-        bad = Delivery(body=b"{\xff", door=Door.META, received_at=NOW)
+        bad = Delivery(body=b"{\xff", door=Door.META, received_at=now())
         await graveyard.bury("normalize", bad, "malformed\nñ")
         await store.close()
 

@@ -19,7 +19,7 @@ from router.store.dead_letters import DeadLetters
 from router.store.explain import explained
 from router.store.ledger import Ledger
 from router.whatsapp.events import read
-from tests.events import NOW, body, message, received, status, text_message
+from tests.events import body, message, now, received, status, text_message
 from tests.faults.harness import HOST, Service
 
 WHO = "5491100000001"
@@ -141,7 +141,7 @@ async def test_what_is_only_buried_is_found_and_of_nobody_there_is_nothing(
     store: Database, ledger: Ledger
 ) -> None:
     raw = body(text_message(WHO, "wamid.buried"))
-    delivery = Delivery(body=raw, door=Door.META, received_at=NOW)
+    delivery = Delivery(body=raw, door=Door.META, received_at=now())
     (event,) = read(raw, Door.META)
     await DeadLetters(store).bury("persist", Received(event, delivery), "a bug")
     found = await life(store, "wamid.buried")
@@ -180,7 +180,7 @@ def test_the_command_shows_a_message_with_its_text_cut(
         store = Database(database)
         await store.open()
         raw = body(text_message(WHO, "wamid.a", LONG), text_message(WHO, "wamid.b"))
-        delivery = Delivery(body=raw, door=Door.META, received_at=NOW)
+        delivery = Delivery(body=raw, door=Door.META, received_at=now())
         batch = [Received(event, delivery) for event in read(raw, Door.META)]
         await Ledger(store, Desk(SETTINGS)).write(batch)
         await store.close()

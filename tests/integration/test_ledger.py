@@ -13,7 +13,7 @@ from router.store import database as database_module
 from router.store.database import Database
 from router.store.ledger import Ledger
 from router.store.pooler import Mode
-from tests.events import NOW, SilentDesk, message, received, status
+from tests.events import SilentDesk, message, now, received, status
 
 
 @pytest.fixture
@@ -48,9 +48,9 @@ async def test_a_first_message_makes_a_contact_a_conversation_and_a_row(
     )
     assert (conversation["ultimo_mensaje"], conversation["ts_ultimo_mensaje"]) == (
         "Hola",
-        NOW,
+        now(),
     )
-    assert conversation["ventana_24h_fin"] == NOW + timedelta(hours=24)
+    assert conversation["ventana_24h_fin"] == now() + timedelta(hours=24)
     row = await the_row(store, "select * from mensajes")
     assert (row["mensaje"], row["tipo"], row["direccion"]) == (
         "Hola",
@@ -58,7 +58,7 @@ async def test_a_first_message_makes_a_contact_a_conversation_and_a_row(
         "entrante",
     )
     assert (row["remitente_tipo"], row["remitente_nombre"]) == ("contact", "Ana")
-    assert (row["whatsapp_message_id"], row["timestamp"]) == ("wamid.A", NOW)
+    assert (row["whatsapp_message_id"], row["timestamp"]) == ("wamid.A", now())
     aliases = await store.fetch(
         "select kind, value from router.identities order by kind"
     )
@@ -181,8 +181,8 @@ async def test_a_late_message_moves_neither_preview_nor_window_back(
     await ledger.write(received(message(text="new")))
     await ledger.write(received(message(text="old", minutes=-30)))
     row = await the_row(store, "select * from conversaciones")
-    assert (row["ultimo_mensaje"], row["ts_ultimo_mensaje"]) == ("new", NOW)
-    assert row["ventana_24h_fin"] == NOW + timedelta(hours=24)
+    assert (row["ultimo_mensaje"], row["ts_ultimo_mensaje"]) == ("new", now())
+    assert row["ventana_24h_fin"] == now() + timedelta(hours=24)
     assert row["estado"] == "activa"
 
 
@@ -190,7 +190,8 @@ async def test_a_time_that_cannot_be_true_is_replaced_by_the_receipt_s(
     store: Database, ledger: Ledger
 ) -> None:
     await ledger.write(received(message(minutes=60 * 24 * 3650)))
-    assert (await the_row(store, "select timestamp from mensajes"))["timestamp"] == NOW
+    row = await the_row(store, "select timestamp from mensajes")
+    assert row["timestamp"] == now()
 
 
 async def test_a_file_is_described_and_not_fetched(

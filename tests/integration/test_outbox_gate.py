@@ -17,7 +17,7 @@ from router.store.backlog import OLDEST, PENDING, Backlog
 from router.store.database import Database
 from router.store.dead_letters import DeadLetters
 from router.store.outbox import OutboxQueue
-from tests.events import NOW
+from tests.events import now
 
 CRM = Destination(name="crm", url="http://crm.invalid/")
 INSERT = """
@@ -263,7 +263,7 @@ def status_of(message: str, word: str, participant: str | None = None) -> bytes:
         message_id=message, type="message", status=word, participant=participant
     )
     return payloads.status(
-        Event(kind=f"status.{word}", key="k", item={}, status=status), NOW
+        Event(kind=f"status.{word}", key="k", item={}, status=status), now()
     )
 
 

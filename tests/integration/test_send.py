@@ -19,7 +19,7 @@ from router.ops.send import Sender
 from router.store.database import Database, Row
 from router.store.ledger import Ledger
 from router.whatsapp.outgoing import TEXT, Outgoing
-from tests.events import NOW, SilentDesk, body, message, received, text_message
+from tests.events import SilentDesk, body, message, now, received, text_message
 from tests.faults.harness import HOST, Service
 from tests.servers import until
 
@@ -261,7 +261,7 @@ TEMPLATE = {"name": "recordatorio", "language": "es_AR", "components": []}
 async def test_outside_the_window_only_a_template_goes(
     store: Database, ledger: Ledger
 ) -> None:
-    late = replace(message(WHO), timestamp=NOW - timedelta(hours=24, minutes=1))
+    late = replace(message(WHO), timestamp=now() - timedelta(hours=24, minutes=1))
     await ledger.write(received(late))
     assert await refused(store, {"to": WHO, "text": "Hola"}) == "window_closed"
     assert (await sent(store, {"to": WHO, "template": TEMPLATE}))[0] == 202
@@ -280,7 +280,7 @@ async def test_outside_the_window_only_a_template_goes(
 async def test_an_advertisements_window_is_open_for_longer(
     store: Database, ledger: Ledger
 ) -> None:
-    late = replace(message(WHO), timestamp=NOW - timedelta(hours=30))
+    late = replace(message(WHO), timestamp=now() - timedelta(hours=30))
     await ledger.write(received(late))
     await store.execute(
         "update conversaciones set ventana_72h_fin = now() + interval '42 hours'"
@@ -296,7 +296,7 @@ async def test_a_conversation_from_before_the_windows_has_that_of_its_last_messa
     await ledger.write(received(message(WHO)))
     await store.execute("update conversaciones set ventana_24h_fin = null")
     assert (await sent(store, {"to": WHO, "text": "Hola"}))[0] == 202
-    assert (await leaving(store)).until == (NOW + timedelta(hours=24)).timestamp()
+    assert (await leaving(store)).until == (now() + timedelta(hours=24)).timestamp()
 
 
 @pytest.mark.parametrize(
