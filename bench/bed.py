@@ -32,6 +32,7 @@ from bench.peers import PEERS, Peer, make_tables
 from router.store.embedded import EmbeddedPostgres
 from router.store.migrate import migrate
 
+SEGMENTS = 24  # of the WAL, 16 MB each
 BARE, ROUTER, SINK = "bare", "router", "sink"
 SIGNING = "whsec_" + "YmVuY2gtYmVuY2gtYmVuY2gtYmVuY2gh"
 
@@ -128,10 +129,22 @@ async def bed() -> AsyncIterator[Bed]:
         directory = tempfile.TemporaryDirectory(prefix="psi-bench-")
         place, port = Path(stack.enter_context(directory)), free_port()
         postgres = await stack.enter_async_context(EmbeddedPostgres(place / "pg"))
+        await _run_in(postgres.dsn())
         command = python("bench.servers", SINK, str(port))
         sink = server(OTHER_CORE, port, command, place / "sink.log")
         pid = await stack.enter_async_context(sink)
         yield Bed(place, postgres, port, pid, stack)
+
+
+async def _run_in(dsn: str) -> None:
+    # A server that has run for a while uses the files of its WAL again. A new one makes each,
+    # in some 70 ms in which nobody's commit ends: every 8,000 messages of the router's.
+    connection = await asyncpg.connect(dsn)
+    for _ in range(SEGMENTS):
+        await connection.execute("select pg_logical_emit_message(false, 'bench', '')")
+        await connection.execute("select pg_switch_wal()")
+    await connection.execute("checkpoint")
+    await connection.close()
 
 
 def bare() -> Peer:

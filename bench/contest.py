@@ -33,14 +33,13 @@ class Rules:
 
 async def introduce(contestants: Sequence[Contestant], rules: Rules) -> None:
     """Let everybody be known, hand the conversations over, and tidy the tables."""
-    seeds = [rules.seed + 1] + [rules.seed + 2] * (rules.owner == "human")
-    for seed in seeds:
-        requests = crowd(seed, rules.contacts)
+    for number in (1, 2):
+        requests = crowd(rules.seed + number, rules.contacts)
         for contestant in contestants:
-            await contestant.crowd(requests)
             # What the router remembers of them is refreshed by the second crowd.
-            if contestant.peer.tells and rules.owner == "human":
+            if number > 1 and contestant.peer.tells and rules.owner == "human":
                 await contestant.execute(HANDED_OVER)
+            await contestant.crowd(requests)
     for contestant in contestants:
         await contestant.execute("vacuum analyze")
 

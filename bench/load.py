@@ -94,12 +94,15 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         if b"connection: close" in head:
             self.close()
-        if self._answer and not self._answer.done():
-            self._answer.set_result(Answer(int(head[9:12]), body[:length]))
+        self._answered(Answer(int(head[9:12]), body[:length]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answer and not self._answer.done():
             self._answer.set_exception(ConnectionResetError(str(exc or "closed")))
+
+    def _answered(self, answer: Answer) -> None:
+        if self._answer and not self._answer.done():
+            self._answer.set_result(answer)
 
 
 class Client:
@@ -157,15 +160,9 @@ class Run:
         ordered = sorted(self.latencies_s)
         return ordered[min(len(ordered) - 1, int(part * len(ordered)))] * 1000
 
-    async def timed(
-        self, client: Client, place: int, request: bytes, due: float | None = None
-    ) -> None:
-        """Send one request and note its answer, and how long it took since *due*."""
-        began = time.perf_counter()
-        answer = await client.send(request)
-        due = began if due is None else due
+    def note(self, place: int, answer: Answer, due: float) -> None:
+        """Note an answer that has just come, and how long it took since *due*."""
         self.latencies_s.append(time.perf_counter() - due)
-        self.late_s.append(began - due)
         if answer.status == HTTPStatus.OK:
             self.acked.append(place)
         else:
@@ -173,21 +170,66 @@ class Run:
 
 
 async def closed_loop(url: str, requests: Iterable[bytes], connections: int) -> Run:
-    """Send as fast as answers come, each connection for itself."""
-    run, client = Run(), Client(url, connections)
-    source = iter(enumerate(requests))
+    """Send as fast as answers come, each connection for itself.
 
-    async def one_after_the_other(source: Iterator[tuple[int, bytes]]) -> None:
-        for place, request in source:
-            await run.timed(client, place, request)
+    Raises OSError where a connection cannot be opened, or ends without the answer.
+    """
+    run, source, parts = Run(), iter(enumerate(requests)), urlsplit(url)
+    loop = asyncio.get_running_loop()
+
+    async def one_after_the_other() -> None:
+        more = True
+        while more:
+            _, caller = await loop.create_connection(
+                lambda: _Caller(run, source), parts.hostname or "", parts.port or 80
+            )
+            more = await caller.ended
 
     started = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(connections):
-            group.create_task(one_after_the_other(source))
+            group.create_task(one_after_the_other())
     run.took_s = time.perf_counter() - started
-    client.close()
     return run
+
+
+class _Caller(Connection):
+    """Sends the next request as soon as it has the answer: no task, no future a request.
+
+    `ended`: whether *source* had more when the server closed the connection.
+    """
+
+    def __init__(self, run: Run, source: Iterator[tuple[int, bytes]]) -> None:
+        super().__init__()
+        self.ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._run, self._source = run, source
+        self._place, self._began = -1, 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._send_next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(ConnectionResetError(str(exc or "closed")))
+
+    def _answered(self, answer: Answer) -> None:
+        self._run.note(self._place, answer, self._began)
+        if self.usable:
+            self._send_next()
+        else:
+            self.ended.set_result(True)
+
+    def _send_next(self) -> None:
+        assert self._transport
+        following = next(self._source, None)
+        if following is None:
+            self.ended.set_result(False)
+            self.close()
+            return
+        self._place, request = following
+        self._began = time.perf_counter()
+        self._transport.write(request)
 
 
 async def open_loop(
@@ -205,9 +247,13 @@ async def open_loop(
     bound = asyncio.timeout(LEAD_S + len(dues) / rate + HANG_S)
     async with bound, asyncio.TaskGroup() as group:
 
+        async def one(place: int) -> None:
+            run.late_s.append(time.perf_counter() - dues[place])
+            answer = await client.send(requests[place])
+            run.note(place, answer, dues[place])
+
         def send(place: int) -> None:
-            work = run.timed(client, place, requests[place], dues[place])
-            group.create_task(work)
+            group.create_task(one(place))
 
         loop = asyncio.get_running_loop()
 

@@ -81,9 +81,22 @@ class Directory:
     def from_rows(cls, rows: Iterable[Row], dialect: Dialect = PLAN) -> "Directory":
         """Read the rows of the `lookup` statement, which are in the words of *dialect*."""
         directory = cls(dialect=dialect)
-        for row in rows:
-            directory._read(row)
+        directory.read(rows)
         return directory
+
+    def read(self, rows: Iterable[Row]) -> None:
+        """Learn from rows of the `lookup` statement, beside what is recalled."""
+        for contact in set(self.by_alias.values()):
+            self._contacts[contact.id] = contact
+            for alias in contact.aliases:
+                self._by_name.setdefault(_key(alias), {})[alias.scope] = contact
+        for row in rows:
+            self._read(row)
+
+    def recall(self, contact: Contact, aliases: Iterable[Alias]) -> None:
+        """Take it that *contact* has *aliases*, as it once had."""
+        for alias in aliases:
+            self.by_alias[alias] = contact
 
     def _read(self, row: Row) -> None:
         what, value = row["what"], row["value"]

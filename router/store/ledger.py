@@ -2,7 +2,7 @@
 
 Round trips of a batch, whatever its size:
   one     record.sql, a transaction by itself, when everybody is remembered (recall.py)
-  two     lookup.sql before it, when somebody is not
+  two     lookup.sql before it, of those who are not
   more    begin and commit around them, and one trip each for new people, an opened
           conversation (a lock, and the lookup again), and states that waited for an echo
   once for a thousand bodies, their numbers
@@ -51,9 +51,17 @@ NUMBERS = 1000  # of deliveries at once, as the sequence in 0002_router_tables.s
 class Look(enum.Enum):
     """How closely to look before writing."""
 
-    RECALL = enum.auto()  # what we remember
+    RECALL = enum.auto()  # what we remember, and of strangers what the tables say
     LOOK_UP = enum.auto()  # what the tables say
     HOLD = enum.auto()  # what they say while nobody else may write it
+
+
+class Sight(enum.Enum):
+    """Of what a look read the tables."""
+
+    NOBODY = enum.auto()
+    STRANGERS = enum.auto()
+    ALL = enum.auto()  # and whether the messages are there already
 
 
 LOOKS = (Look.RECALL, Look.LOOK_UP, Look.HOLD, Look.HOLD, Look.HOLD)
@@ -149,29 +157,39 @@ class Ledger:
         raise AssertionError  # the loop returns or raises
 
     async def _write(self, batch: Batch, look: Look) -> Outcome:
-        remembered = self._recall.directory(batch) if look is Look.RECALL else None
-        directory = remembered or await self._look_up(self._database, batch)
+        directory, sight = await self._directory(batch, look)
         written = self._place(batch, directory)
         if look is not Look.HOLD and _is_plain(batch, directory, written):
-            work = _Work(batch, directory, written, looked_up=not remembered)
+            work = _Work(batch, directory, written, sight)
             outcome = await self._record(self._database, work)
         else:
             async with self._database.transaction() as tx:
                 if directory.unopened or directory.is_moving or look is Look.HOLD:
                     directory = await self._look_closer(tx, batch, directory, look)
-                    written, remembered = self._place(batch, directory), None
+                    written, sight = self._place(batch, directory), Sight.ALL
                 await _add_people(tx, directory)
-                work = _Work(batch, directory, written, looked_up=not remembered)
+                work = _Work(batch, directory, written, sight)
                 outcome = await self._record_with_derivations(tx, work)
                 if directory.is_moving:
                     await _move_people(tx, directory, self._dialect)
                 if changed := _changed(batch, directory, written):
                     await changes.apply(tx, changed, self._dialect)
-        if remembered:
+        if sight is Sight.NOBODY:
             self._recall.remember_messages(batch)
         else:
             self._recall.remember(batch, directory)
         return outcome
+
+    async def _directory(self, batch: Batch, look: Look) -> tuple[Directory, Sight]:
+        directory = Directory(dialect=self._dialect)
+        if look is Look.RECALL:
+            strangers = self._recall.fill(directory, batch)
+            if strangers:
+                directory.read(await self._found(self._database, strangers, ids=[]))
+                return directory, Sight.STRANGERS
+            if strangers is not None:
+                return directory, Sight.NOBODY
+        return await self._look_up(self._database, batch), Sight.ALL
 
     async def _look_closer(
         self, tx: Transaction, batch: Batch, directory: Directory, look: Look
@@ -187,8 +205,15 @@ class Ledger:
         return directory
 
     async def _look_up(self, tx: Fetches, batch: Batch) -> Directory:
+        ids = [message.wamid for message in batch.messages]
+        found = await self._found(tx, batch.messages, ids)
+        return Directory.from_rows(found, self._dialect)
+
+    async def _found(
+        self, tx: Fetches, messages: Sequence[Message], ids: list[str]
+    ) -> list[Row]:
         names, telefonos, groups = set[str](), set[str](), set[str]()
-        for message in batch.messages:
+        for message in messages:
             if message.event.group_id:
                 groups.add(short(message.event.group_id))
                 continue
@@ -198,14 +223,8 @@ class Ledger:
             telefonos |= telefonos_asked(message.aliases)
             if new:
                 telefonos |= telefonos_asked(new)
-        found = await tx.fetch(
-            self._dialect.sql("lookup"),
-            [message.wamid for message in batch.messages],
-            list(names),
-            list(telefonos),
-            list(groups),
-        )
-        return Directory.from_rows(found, self._dialect)
+        lookup = self._dialect.sql("lookup")
+        return await tx.fetch(lookup, ids, list(names), list(telefonos), list(groups))
 
     def _place(self, batch: Batch, directory: Directory) -> list[Written]:
         now = datetime.now(UTC)
@@ -286,7 +305,7 @@ class Ledger:
             said,
             work.states,
             told,
-            looked_up=work.looked_up,
+            looked_up=work.sight is Sight.ALL,
             dialect=self._dialect,
         )
         (recorded,) = await tx.fetch(self._dialect.sql("record"), *arguments)
@@ -329,7 +348,7 @@ class _Work:
     batch: Batch
     directory: Directory
     written: list[Written]
-    looked_up: bool
+    sight: Sight
     states: States = field(default_factory=dict)
 
 

@@ -232,7 +232,7 @@ class OutboxQueue:
                 await self._news_within(self._wait_s)
                 await self._pace()
                 self._news.clear()
-                leases, self._wait_s = await self._exchange(0 if self.closed else limit)
+                leases, self._wait_s = await self._exchange(self._room(limit))
                 if leases:
                     return leases
 

@@ -62,15 +62,15 @@ class Recall:
         self._groups: Generations[str, Conversation] = Generations(most)
         self._messages: Generations[str, bool] = Generations(most)
 
-    def directory(self, batch: Batch) -> Directory | None:
-        """Return who wrote the messages of *batch*; None if it has to be looked up."""
+    def fill(self, directory: Directory, batch: Batch) -> list[Message] | None:
+        """Tell *directory* who wrote the messages of *batch*; return those of strangers.
+
+        None if one of the messages may be stored already: then all must be looked up.
+        """
         if self._messages.knows_any([message.wamid for message in batch.messages]):
-            return None  # perhaps it is here already
-        directory = Directory()
-        for message in batch.messages:
-            if not self._recalls(message, directory):
-                return None
-        return directory
+            return None
+        recalls = self._recalls
+        return [m for m in batch.messages if not recalls(m, directory)]
 
     def _recalls(self, message: Message, directory: Directory) -> bool:
         if message.event.group_id:
@@ -80,19 +80,24 @@ class Recall:
                 return False
             directory.groups[group] = conversation
             return True
-        return self._recalls_person(message, directory)
-
-    def _recalls_person(self, message: Message, directory: Directory) -> bool:
-        first: Contact | None = None
-        if message.changed is not None or not message.aliases:
+        contact = self._person(message)
+        if contact is None:
             return False
-        named = message.aliases + message.kept if message.kept else message.aliases
-        for alias in named:
+        directory.recall(contact, message.aliases + message.kept)
+        return True
+
+    def _person(self, message: Message) -> Contact | None:
+        # Whoever is meant by all of the message's names; a new name makes a stranger.
+        first: Contact | None = None
+        if message.changed is not None:
+            return None
+        for alias in message.aliases + message.kept:
             contact = self._people.get(alias)
             if contact is None or contact is not (first := first or contact):
-                return False
-            directory.by_alias[alias] = contact
-        return first is not None and bool(first.nombre or not message.event.person.name)
+                return None
+        if first is None or not (first.nombre or not message.event.person.name):
+            return None
+        return first if message.aliases else None
 
     def remember(self, batch: Batch, directory: Directory) -> None:
         """Remember what was committed, and who of *directory* was looked up for it."""

@@ -353,6 +353,39 @@ async def test_a_batch_costs_the_same_few_round_trips_whatever_its_size(
     assert len(trips) == 3 * each
 
 
+async def test_of_a_batch_only_the_strangers_are_looked_up(
+    store: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ledger.write(received(message("5491100000001"), message("5491100000002")))
+    asked: list[list[str]] = []
+    real = database_module._Connection.fetch
+
+    async def watched(self: Any, query: str, *args: Any, **kw: Any) -> Any:
+        if "What is known already" in query:
+            asked.append(args[0] + args[1])
+        return await real(self, query, *args, **kw)
+
+    monkeypatch.setattr(database_module._Connection, "fetch", watched)
+    who = ("5491100000001", "5491100000003", "5491100000002", "5491100000001")
+    await ledger.write(received(*map(message, who)))
+    assert len(asked) == 1
+    assert "wa_id 5491100000003" in asked[0]
+    assert not any("5491100000001" in name or "000002" in name for name in asked[0])
+    rows = await store.fetch(
+        "select c.telefono, count(*) as messages from mensajes m"
+        " join conversaciones v on v.id = m.conversacion_id"
+        " join contactos c on c.id = v.contacto_id group by 1 order by 1"
+    )
+    assert [(row["telefono"], row["messages"]) for row in rows] == [
+        ("5491100000001", 3),
+        ("5491100000002", 2),
+        ("5491100000003", 1),
+    ]
+    asked.clear()
+    await ledger.write(received(*map(message, who)))
+    assert asked == []
+
+
 async def test_time_ordered_row_ids_keep_the_order_of_arrival(
     store: Database, ledger: Ledger
 ) -> None:

@@ -1,6 +1,7 @@
 """A destination that is down, and that it is back: the outbox behind a circuit."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from router.stages.notify import Notify
 from router.store.backlog import OLDEST, PENDING, Backlog
 from router.store.database import Database
 from router.store.dead_letters import DeadLetters
-from router.store.outbox import OutboxQueue
+from router.store.outbox import YIELD_ROWS, YIELD_S, OutboxQueue
 from tests.events import now
 
 CRM = Destination(name="crm", url="http://crm.invalid/")
@@ -48,6 +49,23 @@ def circuit(clock: Clock) -> Circuit:
 @pytest.fixture
 def queue(store: Database, circuit: Circuit) -> OutboxQueue:
     return OutboxQueue(store, CRM, gate=circuit)
+
+
+async def test_while_senders_wait_for_their_commits_few_rows_are_lent(
+    store: Database,
+) -> None:
+    waiting = True
+    queue = OutboxQueue(store, CRM, busy=lambda: waiting)
+    await insert(store, *(f"lane{n}x1" for n in range(YIELD_ROWS + 10)))
+    some = await queue.lease(500)
+    assert len(some) == YIELD_ROWS
+    began = time.monotonic()
+    assert len(await queue.lease(500)) == 10
+    assert time.monotonic() - began > YIELD_S / 2
+    for lease in some:
+        lease.nack()
+    waiting = False
+    assert len(await queue.lease(500)) == YIELD_ROWS
 
 
 async def insert(

@@ -15,6 +15,27 @@ alias as (
   union all
   select '', 'telefono', c.telefono, c.id, null
   from unnest($3::text[]) as t (telefono) join contactos c using (telefono)
+),
+person as materialized (
+  -- Once each, however many names found them.
+  select c.id as contacto_id, c.nombre, c.telefono, c.created_at as made_at,
+         coalesce(c.email::text, c.notas::text) is null and c.metadata::text = '{}' as plain,
+         (select jsonb_agg(jsonb_build_array(i.scope, i.kind, i.value))
+          from router.identities i
+          where i.contacto_id = c.id and i.kind in ('bsuid', 'wa_id')) as aliases,
+         v.ts_ultimo_mensaje as active_at,
+         v.id as conversacion_id, v.xmin as version, v.area, v.estado, v.router_estado,
+         v.submenu_actual, v.subetiqueta, v.ultima_derivacion, v.asignado_a::text,
+         v.inbox_fijo::text, v.disconnected, v.metadata->'bot' as bot
+  from (select distinct contacto_id as id from alias) a
+  join contactos c using (id)
+  left join lateral (
+    -- a database with several open ones: the one that was used last
+    select v.xmin, v.*, router.is_disconnected(to_jsonb(v)) as disconnected
+    from conversaciones v
+    where v.contacto_id = c.id and v.estado <> /*estado*/'cerrada'
+    order by v.ts_ultimo_mensaje desc nulls last, v.created_at desc, v.id
+    limit 1) v on true
 )
 select 'message' as what, '' as scope, m.whatsapp_message_id as value,
        null::timestamptz as left_at, null::uuid as contacto_id, null as nombre,
@@ -30,24 +51,8 @@ select 'waiting', '', n.target, null, null, null, null, null, null, null, null, 
        null, null, null, null, null, null, null, null, null, null
 from unnest($1::text[]) as i (id) join router.notices n on n.target = i.id
 union all
-select a.kind, a.scope, a.value, a.left_at, c.id, c.nombre, c.telefono, c.created_at,
-       coalesce(c.email::text, c.notas::text) is null and c.metadata::text = '{}',
-       (select jsonb_agg(jsonb_build_array(i.scope, i.kind, i.value))
-        from router.identities i
-        where i.contacto_id = c.id and i.kind in ('bsuid', 'wa_id')),
-       v.ts_ultimo_mensaje,
-       v.id, v.xmin, v.area, v.estado, v.router_estado, v.submenu_actual, v.subetiqueta,
-       v.ultima_derivacion, v.asignado_a::text, v.inbox_fijo::text,
-       v.disconnected, v.metadata->'bot'
-from alias a
-join contactos c on c.id = a.contacto_id
-left join lateral (
-  -- a database with several open ones: the one that was used last
-  select v.xmin, v.*, router.is_disconnected(to_jsonb(v)) as disconnected
-  from conversaciones v
-  where v.contacto_id = c.id and v.estado <> /*estado*/'cerrada'
-  order by v.ts_ultimo_mensaje desc nulls last, v.created_at desc, v.id
-  limit 1) v on true
+select a.kind, a.scope, a.value, a.left_at, p.*
+from alias a join person p using (contacto_id)
 union all
 select 'group', '', g.id, null, null, null, g.id, null, null, null, null,
        v.id, v.xmin, v.area, v.estado, v.router_estado, v.submenu_actual, v.subetiqueta,
