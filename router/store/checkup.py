@@ -60,7 +60,8 @@ where a.attrelid = to_regclass($1) and a.attnum > 0 and not a.attisdropped"""
 _INDEXES = """
 select c.relname as name, i.indisvalid as valid from pg_index i
 join pg_class c on c.oid = i.indexrelid
-where c.relname = any($1) and i.indrelid = any($2::regclass[])"""
+where c.relname = any($1) and (i.indrelid = any($2::regclass[]) or i.indrelid in (
+  select inhrelid from pg_inherits where inhparent = any($2::regclass[])))"""
 _ROOM = """
 select m.most, m.most - current_setting('superuser_reserved_connections')::int
        - (select count(*) from pg_stat_activity where backend_type = 'client backend') as free

@@ -6,7 +6,8 @@ import asyncpg
 import pytest
 
 from router.errors import ConfigError, Unavailable
-from router.store.migrate import Migration, behind, migrate, statements
+from router.store import migrate as migrate_module
+from router.store.migrate import Migration, behind, migrate, migrations, statements
 from router.store.migrate_steps import index_name
 
 PLAN = {
@@ -86,6 +87,42 @@ async def test_an_index_that_a_failed_run_left_invalid_is_built_again(
         name,
     )
     assert row["indisvalid"]
+
+
+async def test_an_outbox_from_before_goes_on_where_it_was(
+    empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = migrations()
+    before = [m for m in every if m.name < "0012"]
+    monkeypatch.setattr(migrate_module, "migrations", lambda: before)
+    await migrate(empty_database)
+    insert = (
+        "insert into router.outbox (destination, key, lane, payload, next_attempt_at, state)"
+        " select 'crm', state || n, 'lane', 'x', now(), state"
+        " from unnest('{pending,done,dead,unknown}'::text[]) as state,"
+        " generate_series(1, 3) n"
+    )
+    await ask(empty_database, insert)
+    rows = "select id, key, state, open_lane from router.outbox order by id"
+    there = await ask(empty_database, rows)
+    monkeypatch.setattr(migrate_module, "migrations", lambda: every)
+    await migrate(empty_database)
+    assert await ask(empty_database, rows) == there
+    parts = await ask(
+        empty_database,
+        "select tableoid::regclass::text as part, state, count(*) as rows"
+        " from router.outbox group by 1, 2 order by 2",
+    )
+    assert [(row["part"], row["state"], row["rows"]) for row in parts] == [
+        ("router.outbox_ended", "dead", 3),
+        ("router.outbox_ended", "done", 3),
+        ("router.outbox_open", "pending", 3),
+        ("router.outbox_open", "unknown", 3),
+    ]
+    await ask(empty_database, insert)
+    later = await ask(empty_database, rows)
+    assert later[:12] == there
+    assert len({row["id"] for row in later}) == 24
 
 
 async def test_a_file_that_changed_since_it_was_applied_is_an_error(

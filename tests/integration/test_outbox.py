@@ -73,6 +73,21 @@ async def ready(store: Database) -> None:
     await store.execute("update router.outbox set next_attempt_at = now()")
 
 
+async def test_what_was_told_leaves_the_rows_that_claims_walk_through(
+    store: Database, queue: OutboxQueue
+) -> None:
+    await insert(store, "a", "b", "c")
+    told, given_up, _ = await lend(queue)
+    queue.record(told.item, OK)
+    told.ack()
+    given_up.bury("gone")
+    await queue.flush()
+    rows = await store.fetch("select key from router.outbox_open")
+    assert [row["key"] for row in rows] == ["c"]
+    rows = await store.fetch("select key, state from router.outbox_ended order by id")
+    assert [tuple(row) for row in rows] == [("a", "done"), ("b", "dead")]
+
+
 async def test_a_row_is_lent_once_told_and_done(
     store: Database, queue: OutboxQueue
 ) -> None:

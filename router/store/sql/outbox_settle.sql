@@ -25,9 +25,9 @@ ended as (
     lease = null,
     lease_until = null
   from quick, unnest($1::router.note_row[]) as n
-  -- Nothing about state or destination: a plan made while the table was small would walk
-  -- the index of the pending rows instead of going by id.
-  where o.id = n.id and o.lease = n.token
+  -- Neither "= 'pending'" nor the destination: a plan made while the table was small would
+  -- walk the index of the pending rows instead of going by id.
+  where o.id = n.id and o.lease = n.token and o.state not in ('done', 'dead')
   returning o.id, n.tried, n.ago_s, n.status, n.latency_ms, n.answer, n.error
 ),
 told as (

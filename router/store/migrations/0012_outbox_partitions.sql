@@ -1,0 +1,63 @@
+-- What has been told leaves the rows that claims walk through: those still to be told are a
+-- partition of their own, a few pages that stay in memory and are vacuumed in no time, however
+-- many days of told ones are kept beside them. A row moves when its state does.
+--
+-- The table there was becomes the partition of the ended, where nearly all of its rows belong.
+alter table router.outbox rename to outbox_ended;
+alter table router.outbox_ended alter column id drop identity;
+
+create table router.outbox (               -- what must still be told to whom, and what was
+  id               bigint not null generated always as identity,
+  destination      text not null,
+  key              text not null,          -- the webhook-id
+  lane             text not null,          -- what must stay in order
+  payload          bytea not null,         -- the very bytes that are sent
+  attempts         integer not null default 0,
+  next_attempt_at  timestamptz not null,
+  state            text not null,          -- pending, done, dead, unknown
+  lease            bigint,                 -- internal: the fencing token of the holder
+  lease_until      timestamptz,            -- internal: when the holder is taken for dead
+  created_at       timestamptz not null default now(),
+  not_before       timestamptz,            -- internal: what a Retry-After asked for
+  begun            boolean not null default false,  -- internal: a reply that may have left
+  open_lane        text                    -- internal: the lane, while the row is pending
+    generated always as (case when state = 'pending' then destination || ' ' || lane end) stored
+) partition by list (state);
+
+create table router.outbox_open partition of router.outbox
+  for values in ('pending', 'unknown')
+  with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02,
+        autovacuum_vacuum_threshold = 1000);
+alter table router.outbox_open add primary key (id);
+-- Each found by its index.
+insert into router.outbox (id, destination, key, lane, payload, attempts, next_attempt_at,
+  state, lease, lease_until, created_at, not_before, begun)
+overriding system value
+select id, destination, key, lane, payload, attempts, next_attempt_at,
+  state, lease, lease_until, created_at, not_before, begun
+from router.outbox_ended where state = 'pending';
+delete from router.outbox_ended where state = 'pending';
+insert into router.outbox (id, destination, key, lane, payload, attempts, next_attempt_at,
+  state, lease, lease_until, created_at, not_before, begun)
+overriding system value
+select id, destination, key, lane, payload, attempts, next_attempt_at,
+  state, lease, lease_until, created_at, not_before, begun
+from router.outbox_ended where state = 'unknown';
+delete from router.outbox_ended where state = 'unknown';
+select setval(pg_get_serial_sequence('router.outbox', 'id'),
+  greatest((select max(id) from router.outbox_ended), (select max(id) from router.outbox_open), 0) + 1,
+  false);
+
+drop index router.outbox_due, router.outbox_lane, router.outbox_unknown;
+create index outbox_due on router.outbox_open (destination, next_attempt_at, id)
+  where state = 'pending';
+-- Over a column of its own: right after a vacuum of a table in which nothing is pending the
+-- planner takes any index of pending rows for free, so no query may fit two of them.
+create index outbox_lane on router.outbox_open (open_lane, id) where open_lane is not null;
+-- A status says what became of a reply of unknown outcome.
+create index outbox_unknown on router.outbox_open (key) where state = 'unknown';
+
+-- They come at its end, and only leave: nothing of a row ever changes here.
+alter table router.outbox_ended reset (fillfactor, autovacuum_vacuum_scale_factor,
+  autovacuum_vacuum_threshold);
+alter table router.outbox attach partition router.outbox_ended for values in ('done', 'dead');
