@@ -85,7 +85,10 @@ async def test_what_was_told_leaves_the_rows_that_claims_walk_through(
     rows = await store.fetch("select key from router.outbox_open")
     assert [row["key"] for row in rows] == ["c"]
     rows = await store.fetch("select key, state from router.outbox_ended order by id")
-    assert [(row["key"], row["state"]) for row in rows] == [("a", "done"), ("b", "dead")]
+    assert [(row["key"], row["state"]) for row in rows] == [
+        ("a", "done"),
+        ("b", "dead"),
+    ]
 
 
 async def test_a_row_is_lent_once_told_and_done(
