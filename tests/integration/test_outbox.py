@@ -16,6 +16,7 @@ from router.stages.base import Again, Bury, Runner
 from router.stages.notify import BEGIN_S, LEAST_BEGIN_S, Notify
 from router.store.database import Database
 from router.store.outbox import OutboxLease, OutboxQueue, lease_s
+from router.store.sql_files import sql
 from tests.faultproxy import FaultProxy
 from tests.servers import until
 
@@ -89,6 +90,30 @@ async def test_what_was_told_leaves_the_rows_that_claims_walk_through(
         ("a", "done"),
         ("b", "dead"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("statement", "arguments"),
+    [
+        ("outbox_claim", ("crm", 10, 1, 25.0, 1_000_000, 0.0)),
+        ("outbox_probe", ("crm", 1, 25.0)),
+        ("outbox_idle", ("crm",)),
+        ("outbox_forward", ("crm", None, 0)),
+        ("outbox_release", ("crm", [1])),
+        ("outbox_settle", ([],)),
+        ("outbox_backlog", ()),
+        ("replies_begin", (1, 1)),
+        ("replies_lost", ("whatsapp", 600.0)),
+        ("replies_unsettled", ("whatsapp", 10)),
+    ],
+)
+async def test_what_was_told_costs_those_who_tell_nothing(
+    store: Database, statement: str, arguments: tuple[Any, ...]
+) -> None:
+    rows = await store.fetch("explain " + sql(statement), *arguments)
+    plan = "\n".join(row[0] for row in rows)
+    assert "outbox_open" in plan
+    assert "outbox_ended" not in plan
 
 
 async def test_a_row_is_lent_once_told_and_done(

@@ -7,4 +7,4 @@ from (
   where state = 'pending'
   group by destination
 ) w
-join router.outbox o on o.id = w.oldest
+join router.outbox o on o.id = w.oldest and o.state = 'pending'

@@ -7,7 +7,8 @@
 --
 -- Found by outbox_due, so the backlog of another destination costs nothing, and by what is
 -- still pending, never by a watermark: a number that commits late is just another row.
--- A lane is looked up by open_lane, and by nothing that another index could serve.
+-- A lane is looked up by open_lane, and by nothing that another index could serve: its state
+-- is said so that the partition of the ended is left out, and no index of the pending fits.
 -- $1 destination, $2 limit, $3 token, $4 seconds on loan, $5 bytes: rows are lent until
 -- their payloads come to that; $6 seconds that a status waits for the next one (0: none)
 with
@@ -21,7 +22,8 @@ heads as materialized (
          or substring(o.payload for 24) <> convert_to('{"type":"message.status"', 'UTF8'))
     and (o.lane = '' or not exists (
       select from router.outbox e
-      where e.open_lane = $1 || ' ' || o.lane and e.id < o.id))
+      where e.open_lane = $1 || ' ' || o.lane and e.id < o.id
+        and e.state not in ('done', 'dead')))
   order by o.next_attempt_at, o.id
   limit $2
   for update of o skip locked
@@ -45,7 +47,7 @@ picked as materialized (
     from (
       select id, next_attempt_at, lease_until, begun, octet_length(payload) as size
       from router.outbox
-      where open_lane = $1 || ' ' || h.lane and id >= h.id
+      where open_lane = $1 || ' ' || h.lane and id >= h.id and state not in ('done', 'dead')
         and id <= case h.lane when '' then h.id else 9223372036854775807 end
       order by id
       limit (select each from tails)

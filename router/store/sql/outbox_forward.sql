@@ -18,9 +18,10 @@ moved as (
   update router.outbox o set next_attempt_at = w.due
   from (select w.id, w.due from waiting w
         join lateral (select from router.outbox l where l.id = w.id
+                        and l.state not in ('done', 'dead')
                       for no key update skip locked) l on true
         where w.due < w.next_attempt_at) w
-  where o.id = w.id and o.lease is null
+  where o.id = w.id and o.state not in ('done', 'dead') and o.lease is null
 )
 select next_attempt_at, id from waiting
 order by next_attempt_at desc, id desc

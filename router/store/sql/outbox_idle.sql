@@ -16,7 +16,7 @@ blocked as materialized (
   ) o
   cross join lateral (
     select h.id, h.next_attempt_at from router.outbox h
-    where h.open_lane = $1 || ' ' || o.lane
+    where h.open_lane = $1 || ' ' || o.lane and h.state not in ('done', 'dead')
     order by h.id
     limit 1
   ) head
@@ -26,8 +26,9 @@ parked as (
   update router.outbox o set next_attempt_at = b.next_attempt_at
   from (select b.* from blocked b
         join lateral (select from router.outbox l where l.id = b.id
+                        and l.state not in ('done', 'dead')
                       for no key update skip locked) l on true) b
-  where o.id = b.id
+  where o.id = b.id and o.state not in ('done', 'dead')
 )
 select extract(epoch from w.next_attempt_at - now())::float8 as due_in_s
 from router.outbox w

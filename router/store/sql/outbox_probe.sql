@@ -17,7 +17,7 @@ heads as materialized (
   ) o
   cross join lateral (
     select b.id, b.not_before, b.next_attempt_at, b.lease_until, b.begun from router.outbox b
-    where b.open_lane = $1 || ' ' || o.lane
+    where b.open_lane = $1 || ' ' || o.lane and b.state not in ('done', 'dead')
       and b.id >= case o.lane when '' then o.id else 0 end
     order by b.id
     limit 1
@@ -29,6 +29,7 @@ heads as materialized (
 picked as materialized (
   select l.id from heads h
   join lateral (select o.id from router.outbox o where o.id = h.id
+                  and o.state not in ('done', 'dead')
                 for update skip locked) l on true
 )
 update router.outbox o
