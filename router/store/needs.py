@@ -29,7 +29,7 @@ _UPSERT = re.compile(r"insert into ([\w.]+)(?:(?!insert into).)*?do update", re.
 _TOP_LEVEL_COMMA = re.compile(r",\s*\n|,(?![^(]*\))")
 _FUNCTION = re.compile(r"create (?:or replace )?function (router\.\w+)\(")
 _DRAWN = re.compile(r"nextval\('([\w.]+)'\)")
-_NO_COLUMN = frozenset({"primary", "unique", "check", "constraint", "foreign"})
+_NO_COLUMN = frozenset({"primary", "unique", "check", "constraint", "foreign", "like"})
 
 
 @dataclass(frozen=True, slots=True)

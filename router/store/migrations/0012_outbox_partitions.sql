@@ -4,46 +4,25 @@
 --
 -- The table there was becomes the partition of the ended, where nearly all of its rows belong.
 alter table router.outbox rename to outbox_ended;
-alter table router.outbox_ended alter column id drop identity;
-
-create table router.outbox (               -- what must still be told to whom, and what was
-  id               bigint not null generated always as identity,
-  destination      text not null,
-  key              text not null,          -- the webhook-id
-  lane             text not null,          -- what must stay in order
-  payload          bytea not null,         -- the very bytes that are sent
-  attempts         integer not null default 0,
-  next_attempt_at  timestamptz not null,
-  state            text not null,          -- pending, done, dead, unknown
-  lease            bigint,                 -- internal: the fencing token of the holder
-  lease_until      timestamptz,            -- internal: when the holder is taken for dead
-  created_at       timestamptz not null default now(),
-  not_before       timestamptz,            -- internal: what a Retry-After asked for
-  begun            boolean not null default false,  -- internal: a reply that may have left
-  open_lane        text                    -- internal: the lane, while the row is pending
-    generated always as (case when state = 'pending' then destination || ' ' || lane end) stored
+create table router.outbox (
+  like router.outbox_ended including defaults including generated including identity
 ) partition by list (state);
+alter table router.outbox_ended alter column id drop identity;
 
 create table router.outbox_open partition of router.outbox
   for values in ('pending', 'unknown')
   with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02,
         autovacuum_vacuum_threshold = 1000);
 alter table router.outbox_open add primary key (id);
--- Each found by its index.
+with moved as (
+  delete from router.outbox_ended where state = 'pending' or state = 'unknown' returning *
+)
 insert into router.outbox (id, destination, key, lane, payload, attempts, next_attempt_at,
   state, lease, lease_until, created_at, not_before, begun)
 overriding system value
 select id, destination, key, lane, payload, attempts, next_attempt_at,
   state, lease, lease_until, created_at, not_before, begun
-from router.outbox_ended where state = 'pending';
-delete from router.outbox_ended where state = 'pending';
-insert into router.outbox (id, destination, key, lane, payload, attempts, next_attempt_at,
-  state, lease, lease_until, created_at, not_before, begun)
-overriding system value
-select id, destination, key, lane, payload, attempts, next_attempt_at,
-  state, lease, lease_until, created_at, not_before, begun
-from router.outbox_ended where state = 'unknown';
-delete from router.outbox_ended where state = 'unknown';
+from moved;
 select setval(pg_get_serial_sequence('router.outbox', 'id'),
   greatest((select max(id) from router.outbox_ended), (select max(id) from router.outbox_open), 0) + 1,
   false);
