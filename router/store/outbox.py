@@ -39,6 +39,7 @@ PACE_S = 0.02  # between two claims
 YIELD_S = 0.25  # between two claims while senders wait
 YIELD_ROWS = 128  # at most, in such a claim: 512 a second, a tenth of the loop
 CLAIM_BYTES = 1024 * 1024  # of payloads at once: a message may be 3 MB long
+LOAN_BYTES = 8 * CLAIM_BYTES  # of payloads on loan to all readers together
 TEXT_CHARS = 500  # of an answer or an error
 
 
@@ -268,10 +269,13 @@ class OutboxQueue:
         return QueueStats(
             depth=0,
             unsettled=len(loans) + len(self._notes),
-            size_bytes=sum(len(lease.item.payload) for lease in loans),
+            size_bytes=self._bytes_on_loan(),
             bound=0,
             oldest_s=max((now - lease._since for lease in loans), default=0.0),  # noqa: SLF001
         )
+
+    def _bytes_on_loan(self) -> int:
+        return sum(len(lease.item.payload) for lease in self._on_loan.values())
 
     def _end(self, lease: OutboxLease, note: Note) -> None:
         if self._on_loan.pop(id(lease.item), None) is None:
@@ -290,6 +294,8 @@ class OutboxQueue:
             return [], POLL_S
         if (pause_s := self._gate.lends_in_s()) > 0:
             return [], pause_s
+        if self._bytes_on_loan() >= LOAN_BYTES:
+            return [], POLL_S  # or as soon as a loan ends
         if self._forward:
             await self._bring_some_forward(self._forward)
         leases = await self._claim(limit)

@@ -92,6 +92,19 @@ async def test_what_was_told_leaves_the_rows_that_claims_walk_through(
     ]
 
 
+async def test_large_payloads_are_lent_to_all_readers_together_a_few_at_a_time(
+    store: Database, queue: OutboxQueue
+) -> None:
+    for key in "abcdefgh":
+        await store.fetch(INSERT, "crm", key, key, b"x" * 3 * 1024 * 1024)
+    lent = []
+    while leases := (await queue._exchange(10))[0]:
+        lent += leases
+    assert keys(lent) == ["a", "b", "c"]
+    lent[1].ack()
+    assert keys((await queue._exchange(10))[0]) == ["d"]
+
+
 @pytest.mark.parametrize(
     ("statement", "arguments"),
     [
