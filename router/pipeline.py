@@ -53,6 +53,8 @@ from router.store.writes import WatchedLedger
 from router.supervisor import Supervisor
 
 EVENTS_BYTES = 4 * 1024 * 1024  # of bodies; as rows on their way they take ten times it
+# Of what waits, in one batch: else nothing comes in while it is written (decision 0008).
+EVENTS_SHARE = 0.75
 BUSY = 24  # events on their way into the database: more only when it is behind
 READERS = 4  # of one destination: rows that hang hold up the batch of one of them
 REPLY_SCHEDULE_S = (1, 5, 30, 120, 600)  # an answer is worth little after an hour
@@ -100,7 +102,10 @@ class Pipeline:
         bury: Graveyard = DeadLetters(database).bury
         self.inbox: Queue[Delivery] = inbox(settings, health.queue_says)
         events: MemoryQueue[Received] = MemoryQueue(
-            "events", bound=settings.queue_size, bound_bytes=EVENTS_BYTES
+            "events",
+            bound=settings.queue_size,
+            bound_bytes=EVENTS_BYTES,
+            share=EVENTS_SHARE,
         )
 
         def busy() -> bool:

@@ -25,6 +25,20 @@ async def test_the_bytes_are_bounded_too() -> None:
         await queue.put("b", size=6)
 
 
+async def test_of_many_that_wait_a_share_is_lent_and_of_few_all() -> None:
+    queue: MemoryQueue[int] = MemoryQueue("q", bound=99, bound_bytes=99, share=0.75)
+    for number in range(40):
+        assert queue.put_nowait(number)
+    lent = [len(await queue.lease(25)) for _ in range(3)]
+    assert lent == [25, 11, 4]
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.5])
+def test_a_share_is_a_part_of_the_whole(share: float) -> None:
+    with pytest.raises(ValueError, match="share"):
+        MemoryQueue("q", bound=1, bound_bytes=1, share=share)
+
+
 async def test_an_item_larger_than_the_bound_is_taken_alone() -> None:
     queue: MemoryQueue[str] = MemoryQueue("test", bound=100, bound_bytes=10)
     await queue.put("large", size=600)

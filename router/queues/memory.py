@@ -18,6 +18,8 @@ from router.queues.base import BURIED, STORED, QueueStats, Settled, Tally
 
 T = TypeVar("T")
 
+FEW = 8  # that wait are lent together, whatever the share: a batch has its own cost
+
 
 class WhenFull(enum.Enum):
     """What `put` does when there is no room. There is no third option."""
@@ -104,11 +106,18 @@ class MemoryQueue(Generic[T]):
         bound: int,
         bound_bytes: int,
         when_full: WhenFull = WhenFull.WAIT,
+        share: float = 1.0,
     ) -> None:
-        """Hold at most *bound* unsettled items of together *bound_bytes*."""
+        """Hold at most *bound* unsettled items of together *bound_bytes*.
+
+        Lend at most *share* of what waits at once, for a reader whose senders wait for it:
+        were all of them in one batch, nothing would arrive while it is written.
+        """
         if bound < 1 or bound_bytes < 1:
             raise ValueError(f"bounds must be at least 1, got {bound}, {bound_bytes}")
-        self.name = name
+        if not 0 < share <= 1:
+            raise ValueError(f"the share must be more than 0, at most 1, got {share}")
+        self.name, self._share = name, share
         self._bound, self._bound_bytes, self._when_full = bound, bound_bytes, when_full
         self._entries: deque[MemoryLease[T]] = deque()
         self._on_loan: dict[str, int] = {}  # how many of each lane
@@ -152,7 +161,8 @@ class MemoryQueue(Generic[T]):
     async def lease(self, limit: int) -> Sequence[MemoryLease[T]]:
         """Lend 1 to *limit* items, waiting for the first."""
         while True:
-            if taken := self._take(limit):
+            part = max(FEW, int(len(self._entries) * self._share))
+            if taken := self._take(min(limit, part)):
                 if self._entries:
                     self._wake(self._readers)  # there may be work for another
                 return taken
