@@ -118,11 +118,13 @@ $(PEERS)/node/node_modules/.made: $(PEERS)/node/package-lock.json
 $(PEERS)/go/receiver: $(PEERS)/go/main.go
 	cd $(@D) && GO111MODULE=off GOPATH=/usr/share/gocode go build -o $(@F) .
 
-# --- The lock. dev.txt first: it holds all, and the others follow its choices.
+# --- The lock. dev.txt first: it holds all, and the others follow its choices. Extras stay in
+# the names: a pip before 23.3 takes "coverage[toml]" that a package asks for as another package
+# than the locked "coverage", and refuses it as soon as there is a newer release.
 
 LOCK = $(if $(PIP_INDEX_URL),UV_DEFAULT_INDEX=$(PIP_INDEX_URL)) \
   $(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 \
-  --generate-hashes --custom-compile-command 'make lock' setup.cfg
+  --generate-hashes --no-strip-extras --custom-compile-command 'make lock' setup.cfg
 
 lock: $(VENV)/.test                   ## requirements/ anew, with the newest releases
 	$(LOCK) --upgrade --all-extras -o requirements/dev.txt
