@@ -53,8 +53,9 @@ from router.store.writes import WatchedLedger
 from router.supervisor import Supervisor
 
 EVENTS_BYTES = 4 * 1024 * 1024  # of bodies; as rows on their way they take ten times it
-# Of what waits, in one batch: else nothing comes in while it is written (decision 0008).
-EVENTS_SHARE = 0.75
+# Each takes its share of what is unsettled: while one waits for its commit, the other makes
+# the next batch (decision 0008).
+WRITERS = 2
 BUSY = 24  # events on their way into the database: more only when it is behind
 READERS = 4  # of one destination: rows that hang hold up the batch of one of them
 REPLY_SCHEDULE_S = (1, 5, 30, 120, 600)  # an answer is worth little after an hour
@@ -105,7 +106,7 @@ class Pipeline:
             "events",
             bound=settings.queue_size,
             bound_bytes=EVENTS_BYTES,
-            share=EVENTS_SHARE,
+            share=1 / WRITERS,
         )
 
         def busy() -> bool:
@@ -123,11 +124,13 @@ class Pipeline:
         )
         # What ends the process is known by its body when it comes again.
         quarantine = of_this_process(settings.runtime_directory)
-        reads = quarantine.watch(Normalize(), 0, attrgetter("body"))
-        writes = quarantine.watch(persist, 1, attrgetter("delivery.body"))
+        reads = quarantine.watch(Normalize(), [0], attrgetter("body"))
+        hands = range(1, 1 + WRITERS)
+        writes = quarantine.watch(persist, hands, attrgetter("delivery.body"))
+        writer = Runner(writes, events, None, bury)  # whom one suspects, all do
         self._front = (
             Link("normalize", self.inbox, Runner(reads, self.inbox, events, bury)),
-            Link("persist", events, Runner(writes, events, None, bury)),
+            *(Link(name, events, writer) for name in _workers("persist", WRITERS)),
         )
         stages = [
             Notify(outbox.destination, teller, outbox, circuit)
@@ -143,7 +146,10 @@ class Pipeline:
         self._back = tuple(
             Link(name, outbox, Runner(notify, outbox, None, bury))
             for outbox, notify in zip(self.outboxes, stages, strict=True)
-            for name in _readers(outbox.destination)
+            for name in _workers(
+                f"notify:{outbox.destination.name}",
+                min(READERS, outbox.destination.concurrency),
+            )
         )
         self._backlog = Backlog(
             database, [outbox.destination.name for outbox in self.outboxes]
@@ -291,7 +297,5 @@ def governor(settings: Settings) -> Governor:
     )
 
 
-def _readers(destination: Destination) -> list[str]:
-    count = min(READERS, destination.concurrency)
-    others = [f"notify:{destination.name}:{n}" for n in range(2, count + 1)]
-    return [f"notify:{destination.name}", *others]
+def _workers(name: str, count: int) -> list[str]:
+    return [name, *(f"{name}:{n}" for n in range(2, count + 1))]

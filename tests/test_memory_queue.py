@@ -25,12 +25,23 @@ async def test_the_bytes_are_bounded_too() -> None:
         await queue.put("b", size=6)
 
 
-async def test_of_many_that_wait_a_share_is_lent_and_of_few_all() -> None:
-    queue: MemoryQueue[int] = MemoryQueue("q", bound=99, bound_bytes=99, share=0.75)
-    for number in range(40):
+async def test_of_many_a_share_is_lent_whoever_else_has_some_and_of_few_all() -> None:
+    queue: MemoryQueue[int] = MemoryQueue("q", bound=99, bound_bytes=99, share=0.5)
+    for number in range(41):
         assert queue.put_nowait(number)
-    lent = [len(await queue.lease(25)) for _ in range(3)]
-    assert lent == [25, 11, 4]
+    first, second = await queue.lease(25), await queue.lease(25)
+    assert (len(first), len(second)) == (21, 20)
+    for lease in second:
+        lease.ack()
+    for number in range(20):
+        assert queue.put_nowait(number)
+    assert len(await queue.lease(25)) == 20  # and not 10: the others have theirs
+    for lease in first:
+        lease.ack()
+    for number in range(10):
+        assert queue.put_nowait(number)
+    assert len(await queue.lease(9)) == 9
+    assert len(await queue.lease(9)) == 1
 
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.5])

@@ -44,7 +44,7 @@ def life(
     """Run one process over *batches*: what its stage saw, and the outcomes, or its death."""
     stage = Scripted(dies_of)
     quarantine = Quarantine(directory)
-    watched = quarantine.watch(stage, 1, lambda body: body)
+    watched = quarantine.watch(stage, [1], lambda body: body)
     memory = quarantine._memory
     assert memory is not None
     outcomes: list[Outcome[bytes]] = []
@@ -127,7 +127,7 @@ def test_nobody_is_suspected_after_a_process_that_ended_its_batches(
         async def handle(self, _: Sequence[bytes], /) -> Sequence[Outcome[bytes]]:
             raise KeyError
 
-    watched = Quarantine(tmp_path).watch(Bug(), 0, lambda body: body)
+    watched = Quarantine(tmp_path).watch(Bug(), [0], lambda body: body)
     with pytest.raises(KeyError):  # a bug that Python can tell is not a death
         asyncio.run(_handle(watched, [b"a"]))
     assert Quarantine(tmp_path).suspects == {}
@@ -157,7 +157,42 @@ def test_without_a_directory_or_the_right_to_it_nothing_is_watched(
     stage = Scripted(never)
     for directory in ("", str(tmp_path / "absent")):
         quarantine = of_this_process(directory)
-        assert quarantine.watch(stage, 0, lambda body: body) is stage
+        assert quarantine.watch(stage, [0], lambda body: body) is stage
     known = of_this_process(str(tmp_path))
     assert of_this_process(str(tmp_path)) is known  # also for the router of a reload
     assert (tmp_path / NAME).stat().st_mode & 0o077 == 0
+
+
+def test_a_trial_has_the_stage_to_itself_however_many_workers(
+    tmp_path: Path,
+) -> None:
+    life(tmp_path, deadly, [b"deadly"])  # suspected from now on
+    in_hand: list[bytes] = []
+    seen: list[tuple[bytes, ...]] = []
+
+    class Slow:
+        name, limit = "slow", 50
+
+        async def handle(self, batch: Sequence[bytes], /) -> Sequence[Outcome[bytes]]:
+            in_hand.extend(batch)
+            seen.append(tuple(sorted(in_hand)))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            for body in batch:
+                in_hand.remove(body)
+            return [Emit()] * len(batch)
+
+    quarantine = Quarantine(tmp_path)
+    watched = quarantine.watch(Slow(), [1, 2], lambda body: body)
+    batches = [[b"a"], [b"deadly"], [b"b"], [b"c"]]
+
+    async def at_once() -> None:
+        async with asyncio.TaskGroup() as group:
+            for batch in batches:
+                group.create_task(_handle(watched, batch))
+
+    asyncio.run(at_once())
+    assert (b"deadly",) in seen
+    assert [both for both in seen if b"deadly" in both] == [(b"deadly",)]
+    assert (b"b", b"c") in seen  # strangers at the same time
+    assert Quarantine(tmp_path).suspects.keys() == {sha256(b"deadly").digest()}

@@ -9,6 +9,7 @@ reader nothing is ever passed over, so the walk is a row of `popleft`.
 import asyncio
 import bisect
 import enum
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Generic, TypeVar
@@ -18,7 +19,7 @@ from router.queues.base import BURIED, STORED, QueueStats, Settled, Tally
 
 T = TypeVar("T")
 
-FEW = 8  # that wait are lent together, whatever the share: a batch has its own cost
+FEW = 8  # are lent together, whatever the share: a batch has its own cost
 
 
 class WhenFull(enum.Enum):
@@ -110,8 +111,8 @@ class MemoryQueue(Generic[T]):
     ) -> None:
         """Hold at most *bound* unsettled items of together *bound_bytes*.
 
-        Lend at most *share* of what waits at once, for a reader whose senders wait for it:
-        were all of them in one batch, nothing would arrive while it is written.
+        Lend at most *share* of what is unsettled at once, for several readers whose senders
+        wait for them: were all of them in one batch, the others would have nothing to do.
         """
         if bound < 1 or bound_bytes < 1:
             raise ValueError(f"bounds must be at least 1, got {bound}, {bound_bytes}")
@@ -161,7 +162,7 @@ class MemoryQueue(Generic[T]):
     async def lease(self, limit: int) -> Sequence[MemoryLease[T]]:
         """Lend 1 to *limit* items, waiting for the first."""
         while True:
-            part = max(FEW, int(len(self._entries) * self._share))
+            part = max(FEW, math.ceil(len(self._unsettled) * self._share))
             if taken := self._take(min(limit, part)):
                 if self._entries:
                     self._wake(self._readers)  # there may be work for another

@@ -107,7 +107,10 @@ class _Join:
 
 @dataclass(slots=True)
 class Runner(Generic[I, O]):
-    """The loop around one stage: fetch, handle, settle, until *source* is closed."""
+    """The loop around one stage: fetch, handle, settle, until *source* is closed.
+
+    Several workers may run the same one.
+    """
 
     stage: Stage[I, O]
     source: Source[I]
@@ -126,15 +129,16 @@ class Runner(Generic[I, O]):
 
     async def run_once(self) -> None:
         """Take one batch through the stage; raise QueueClosed at the end."""
+        alone = self._suspects > 0
         try:
-            leases = await self.source.lease(1 if self._suspects else self.stage.limit)
+            leases = await self.source.lease(1 if alone else self.stage.limit)
         except Transient as exc:  # a queue that lives on a server
             telemetry.stage_waits(self.stage.name, exc)
             await asyncio.sleep(self.backoff.cap_s)
             return
-        await self._process(leases)
+        await self._process(leases, alone=alone)
 
-    async def _process(self, leases: Sequence[Lease[I]]) -> None:
+    async def _process(self, leases: Sequence[Lease[I]], *, alone: bool) -> None:
         settled = 0
         try:
             started = time.perf_counter()
@@ -144,7 +148,8 @@ class Runner(Generic[I, O]):
                 if not self._settle_now(lease, outcome):
                     await self._settle(lease, outcome)
                 settled += 1
-            self._suspects = max(0, self._suspects - len(leases))
+            if alone:  # a batch that another worker had in hand clears nobody
+                self._suspects = max(0, self._suspects - len(leases))
         except Exception:
             self._suspects = max(self._suspects, len(leases) - settled)
             raise

@@ -13,6 +13,8 @@ company and once alone would convict a body that two kills happened to meet, and
 See docs/decisions/0012-quarantine.md.
 """
 
+import asyncio
+import contextlib
 import functools
 import hashlib
 import logging
@@ -38,7 +40,7 @@ REASON = f"quarantined: the process died of it alone, {TRIALS} times"
 _HEAD = struct.Struct("<HB")  # how many, whether on trial
 _ENTRY = struct.Struct(f"<{DIGEST}sB")  # a suspect, and its deaths alone
 _HAND_BYTES = _HEAD.size + MOST_IN_HAND * DIGEST
-_HANDS = 2
+_HANDS = 3  # of normalize, and of the writers
 _COUNT = struct.Struct("<H")
 _TABLE = _HANDS * _HAND_BYTES
 _BYTES = _TABLE + _COUNT.size + MOST_SUSPECTS * _ENTRY.size
@@ -62,12 +64,16 @@ class Quarantine:
             self._look_back(self._memory)
 
     def watch(
-        self, stage: Stage[I, O], hand: int, body_of: Callable[[I], bytes]
+        self,
+        stage: Stage[I, O],
+        hands: Iterable[int],
+        body_of: Callable[[I], bytes],
     ) -> Stage[I, O]:
-        """Return *stage* as it is run under watch; *hand* is its own of the two."""
+        """Return *stage* as it is run under watch; *hands* are its own, one a worker."""
         if self._memory is None:
             return stage
-        return _Watched(stage, self, _Hand(self._memory, hand), body_of)
+        own = [_Hand(self._memory, number) for number in hands]
+        return _Watched(stage, self, own, body_of)
 
     def _look_back(self, memory: mmap.mmap) -> None:
         self.suspects = _read_table(memory)
@@ -119,10 +125,13 @@ class _Watched(Generic[I, O]):
         self,
         stage: Stage[I, O],
         quarantine: Quarantine,
-        hand: _Hand,
+        hands: list[_Hand],
         body_of: Callable[[I], bytes],
     ) -> None:
-        self._stage, self._hand, self._body_of = stage, hand, body_of
+        self._stage, self._body_of = stage, body_of
+        self._free, self._hands = hands, len(hands)
+        self._turns = asyncio.Semaphore(self._hands)
+        self._trial = asyncio.Lock()
         self._suspects: Mapping[bytes, int] = quarantine.suspects
         self.name = stage.name
 
@@ -141,7 +150,7 @@ class _Watched(Generic[I, O]):
             elif self._suspects[suspect] >= TRIALS:
                 found = [Bury(REASON)] * len(items)
             else:
-                found = await self._handled(items, [suspect], alone=True)
+                found = await self._tried(items, suspect)
             outcomes += found
         return outcomes
 
@@ -156,14 +165,24 @@ class _Watched(Generic[I, O]):
     def _named(self, digest: bytes) -> bytes | None:
         return digest if digest in self._suspects else None
 
+    async def _tried(self, items: Sequence[I], suspect: bytes) -> Sequence[Outcome[O]]:
+        # Alone in the whole stage: no other worker has a batch meanwhile.
+        async with self._trial, contextlib.AsyncExitStack() as others:
+            for _ in range(self._hands - 1):
+                await others.enter_async_context(self._turns)
+            return await self._handled(items, [suspect], alone=True)
+
     async def _handled(
         self, items: Sequence[I], digests: Sequence[bytes], *, alone: bool
     ) -> Sequence[Outcome[O]]:
-        self._hand.hold(list(dict.fromkeys(digests))[:MOST_IN_HAND], alone=alone)
-        try:
-            return await self._stage.handle(items)
-        finally:
-            self._hand.wipe()
+        async with self._turns:
+            hand = self._free.pop()
+            hand.hold(list(dict.fromkeys(digests))[:MOST_IN_HAND], alone=alone)
+            try:
+                return await self._stage.handle(items)
+            finally:
+                hand.wipe()
+                self._free.append(hand)
 
 
 @functools.cache
