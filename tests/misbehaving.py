@@ -113,6 +113,20 @@ async def _close(server: "Misbehaving", writer: StreamWriter, what: str) -> None
     writer.close()
 
 
+async def _once(server: "Misbehaving", writer: StreamWriter, what: str) -> None:
+    # As a server that closes idle connections does to whoever sends at that moment.
+    connection = server.requests[-1].connection
+    if sum(request.connection == connection for request in server.requests) > 1:
+        writer.transport.abort()
+    else:
+        await _answer(server, writer, what)
+
+
+async def _raw(server: "Misbehaving", writer: StreamWriter, what: str) -> None:
+    writer.write(server.answer)
+    await writer.drain()
+
+
 BEHAVIOURS: dict[str, Behaviour] = {
     "answer": _answer,
     "hang": _hang,
@@ -125,6 +139,8 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "long-headers": _long_headers,
     "nonsense": _nonsense,
     "close": _close,
+    "once": _once,
+    "raw": _raw,
 }
 
 
@@ -137,12 +153,18 @@ class Misbehaving:
     status: int = 200
     redirect_to: str = ""
     requests: list[Request] = field(default_factory=list)
+    ends: bool = False  # the connection, after an answer
     sent_bytes: int = 0
     port: int = 0
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     _server: asyncio.Server | None = None
     _connections: dict[asyncio.Task[None], StreamWriter] = field(default_factory=dict)
     _count: int = 0
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
 
     def url(self, behaviour: str, host: str = HOST) -> str:
         """Return the URL that makes it behave so."""
@@ -193,3 +215,5 @@ class Misbehaving:
             self.requests.append(Request(path, headers, body, connection))
             name, _, what = path.lstrip("/").partition("/")
             await BEHAVIOURS[name](self, writer, what)
+            if self.ends:
+                writer.close()

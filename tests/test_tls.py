@@ -182,7 +182,7 @@ async def test_an_authority_that_nobody_trusts_is_refused(
     async with serve(authority.issue("unknown", f"IP:{HOST}")) as server:
         attempt = await tell(server)
         assert await refused(server, attempt)
-        assert attempt.error == "ClientConnectorCertificateError"
+        assert attempt.error == "SSLCertVerificationError"
 
 
 async def test_a_certificate_of_another_host_is_refused(

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Any
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -17,7 +16,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from router import __version__
 from router.config import Destination
 from router.destinations import signing
-from router.destinations.client import ANSWER_BYTES, WebhookClient
+from router.destinations.client import WebhookClient
+from router.destinations.line import ANSWER_BYTES
 from router.model import Attempt, Notification
 from tests.misbehaving import Misbehaving
 from tests.servers import until
@@ -110,6 +110,101 @@ async def test_a_connection_is_used_again(
     for status in (200, 503, 410):
         await tell(client, server.url(f"answer/{status}"))
     assert {request.connection for request in server.requests} == {1}
+
+
+async def test_a_connection_that_was_dropped_meanwhile_costs_no_attempt(
+    server: Misbehaving, client: WebhookClient
+) -> None:
+    told = [(await tell(client, server.url("once"))).status for _ in range(3)]
+    assert told == [200, 200, 200]
+    assert [request.connection for request in server.requests] == [1, 1, 2, 2, 3]
+    assert {request.headers["webhook-id"] for request in server.requests} == {"psi_1"}
+
+
+async def test_a_new_connection_that_is_dropped_is_a_failure(
+    server: Misbehaving, client: WebhookClient
+) -> None:
+    await tell(client, server.url("answer/200"))
+    assert (await tell(client, server.url("close"))).error
+    assert [request.connection for request in server.requests] == [1, 1, 2]
+    assert (await tell(client, server.url("answer/200"))).status == 200
+
+
+async def test_a_connection_that_nobody_uses_is_closed(
+    server: Misbehaving, client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.destinations.dial.KEEPALIVE_S", 0.05)
+    await asyncio.gather(*[tell(client, server.url("answer/200")) for _ in range(3)])
+    assert server.open_connections == 3
+    await until(lambda: server.open_connections == 0)
+    assert (await tell(client, server.url("answer/200"))).status == 200
+
+
+ANSWERS = {
+    "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"3;x=y\r\nabc\r\n4\r\ndefg\r\n0\r\nTrailer: x\r\n\r\n",
+    "interim": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+    b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nabcdefg",
+    "no reason": b"HTTP/1.1 200\r\nContent-Length:7\r\n\r\nabcdefg",
+}
+
+
+@pytest.mark.parametrize("form", ANSWERS)
+async def test_an_answer_may_have_any_form_of_http(
+    server: Misbehaving, client: WebhookClient, form: str
+) -> None:
+    server.answer = ANSWERS[form]
+    for _ in range(2):
+        attempt = await tell(client, server.url("raw"))
+        assert (attempt.status, attempt.answer, attempt.error) == (200, "abcdefg", None)
+    assert {request.connection for request in server.requests} == {1}
+
+
+@pytest.mark.parametrize(
+    "more", [b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", b"\0\0\0", b"HTTP/1."]
+)
+async def test_what_nobody_asked_for_answers_nobody(
+    server: Misbehaving, client: WebhookClient, more: bytes
+) -> None:
+    server.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na" + more
+    for _ in range(3):
+        attempt = await tell(client, server.url("raw"))
+        assert (attempt.status, attempt.answer, attempt.error) == (200, "a", None)
+    assert [request.connection for request in server.requests] == [1, 2, 3]
+
+
+async def test_an_answer_to_the_end_of_the_connection_is_whole(
+    server: Misbehaving, client: WebhookClient
+) -> None:
+    server.answer, server.ends = b"HTTP/1.0 201 OK\r\n\r\nall of it", True
+    attempt = await tell(client, server.url("raw"))
+    assert (attempt.status, attempt.answer, attempt.error) == (201, "all of it", None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\na",
+        b"HTTP/1.1 200 OK\r\nContent-Length: one\r\n\r\na",
+        b"HTTP/2 200\r\n\r\n",
+    ],
+)
+async def test_what_can_be_read_in_two_ways_is_no_answer(
+    server: Misbehaving, client: WebhookClient, answer: bytes
+) -> None:
+    server.answer = answer
+    attempt = await tell(client, server.url("raw"))
+    assert (attempt.status, attempt.error) == (None, "BadAnswer")
+
+
+async def test_a_key_that_is_no_header_is_sent_nowhere(
+    server: Misbehaving, client: WebhookClient
+) -> None:
+    row = replace(ROW, key="psi_1\r\nx-evil: 1")
+    attempt = await client.tell(crm(server.url("answer/200")), row)
+    assert (attempt.status, attempt.error) == (None, "ValueError")
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("status", [200, 204, 400, 401, 404, 410, 413, 429, 500, 503])
@@ -222,7 +317,7 @@ async def test_nobody_listening_is_an_attempt_that_failed(
         port = sleeper.getsockname()[1]
     attempt = await tell(client, f"http://127.0.0.1:{port}/")
     assert attempt == replace(
-        Attempt(error="ClientConnectorError ECONNREFUSED"),
+        Attempt(error="ConnectionRefusedError ECONNREFUSED"),
         latency_ms=attempt.latency_ms,
     )
 
@@ -307,12 +402,29 @@ class NoAnswer(Names):
 async def test_a_name_that_nobody_resolves_in_time_is_a_timeout(
     client: WebhookClient,
 ) -> None:
-    for session in client._sessions.values():
-        connector: Any = session.connector
-        connector._resolver = NoAnswer()
+    client._resolver = NoAnswer()
     attempt = await tell(client, "http://crm.example/", timeout_s=0.3)
     assert (attempt.status, attempt.error) == (None, "timeout")
     assert attempt.latency_ms < 2000
+
+
+async def test_a_name_server_that_hangs_is_asked_once_at_a_time(
+    client: WebhookClient,
+) -> None:
+    asked = []
+
+    class Counted(NoAnswer):
+        async def resolve(
+            self, host: str, port: int = 0, family: int = socket.AF_INET
+        ) -> list[ResolveResult]:
+            asked.append(host)
+            return await super().resolve(host, port, family)
+
+    client._resolver = Counted()
+    url = "http://crm.example/"
+    told = await asyncio.gather(*[tell(client, url, timeout_s=0.1) for _ in range(9)])
+    assert {attempt.error for attempt in told} == {"timeout"}
+    assert asked == ["crm.example"]
 
 
 async def test_a_name_that_does_not_exist_is_an_attempt_that_failed(
@@ -324,10 +436,11 @@ async def test_a_name_that_does_not_exist_is_an_attempt_that_failed(
 
 
 def resolve_to(client: WebhookClient, *addresses: str) -> None:
-    for session in client._sessions.values():
-        connector: Any = session.connector
-        connector._resolver = Names(*addresses)
-        connector.clear_dns_cache()
+    for place in client._places.values():
+        place.close()
+    client._places.clear()  # with what their names resolved to
+    client._routes.clear()
+    client._resolver = Names(*addresses)
 
 
 @pytest.mark.parametrize(

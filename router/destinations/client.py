@@ -6,7 +6,7 @@ another host), unpacks nothing, reads little of the answer, and never falls back
 """
 
 import errno
-import math
+import socket
 import ssl
 import time
 from datetime import UTC, datetime
@@ -19,30 +19,28 @@ from yarl import URL
 from router import __version__
 from router.config import Destination
 from router.destinations import signing
+from router.destinations.dial import Place
 from router.destinations.guard import Forbidden, Guard
+from router.destinations.line import Answer
 from router.destinations.policy import retry_after_s
 from router.model import Attempt, Notification
 
-ANSWER_BYTES = 64 * 1024  # read at most, so that a connection can be used again
 ANSWER_CHARS = 500  # kept
-CONNECT_S = 5.0  # of the attempt's whole time
-# Node, and so n8n, drops an idle connection after 5 s; a POST on a connection that the other
-# side just dropped fails without anybody's fault.
-KEEPALIVE_S = 4.0
-HEADERS = {
-    "content-type": "application/json",
-    "user-agent": f"psi-router/{__version__}",
-    "accept-encoding": "identity",
-    "x-psi-router": "1",  # what comes back in with it went out from here
-}
-# RuntimeError: uvloop, of a socket that failed; a session that is closed.
-FAILURES = (aiohttp.ClientError, OSError, ValueError, RuntimeError)
+HEADERS = (
+    "content-type: application/json",
+    f"user-agent: psi-router/{__version__}",
+    "accept: */*",
+    "accept-encoding: identity",
+    "x-psi-router: 1",  # what comes back in with it went out from here
+)
+# RuntimeError: uvloop, of a socket that failed. ValueError: a URL or a key that is none.
+FAILURES = (OSError, ValueError, RuntimeError)
 
 
 class WebhookClient:
-    """Tells destinations, with one pool of connections for all of them.
+    """Tells destinations, over connections that those at one host and port share.
 
-    How many attempts run at once is the stage's matter, so the pool sets no limit.
+    How many attempts run at once is the stage's matter, so there is no limit here.
     """
 
     def __init__(
@@ -51,26 +49,17 @@ class WebhookClient:
         """Sign with each of *signing_secrets*; dial as `Guard` says. Opens nothing."""
         self._keys = signing.keys(signing_secrets)
         self._guard = Guard.of(allow_private)
-        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._resolver: aiohttp.abc.AbstractResolver
+        self._tls: ssl.SSLContext
+        self._places: dict[URL, Place] = {}  # by their origin
         self._routes: dict[int, _Route] = {}  # by the identity of the destination
 
     async def __aenter__(self) -> Self:
-        """Open the sessions: one for hosts that are trusted, one for all others."""
+        """Read whom to trust; connections are made as they are needed."""
         # The machine's authorities as they are now (SSL_CERT_FILE is heeded); TLS 1.2 or
         # newer, the name checked. Nothing in the settings can turn that off.
-        tls = ssl.create_default_context()
-        for trusted in (True, False):
-            self._sessions[trusted] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    socket_factory=self._guard.dialler(trusted=trusted),
-                    keepalive_timeout=KEEPALIVE_S,
-                    limit=0,
-                    ssl=tls,
-                ),
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=HEADERS,
-            )
+        self._tls = ssl.create_default_context()
+        self._resolver = aiohttp.ThreadedResolver()
         return self
 
     async def __aexit__(
@@ -80,112 +69,91 @@ class WebhookClient:
         trace: TracebackType | None,
     ) -> None:
         """Close every connection."""
-        for session in self._sessions.values():
-            await session.close()
+        for place in self._places.values():
+            place.close()
+        await self._resolver.close()
 
     async def tell(
         self, destination: Destination, notification: Notification
     ) -> Attempt:
         """Make one attempt; every failure but being cancelled is an `Attempt` too."""
         started = time.perf_counter()
-        answer = _Answer()
+        answer, error = Answer(), None
         try:
             await self._post(destination, notification, answer)
         except FAILURES as exc:
-            answer.error = _words(exc)
-        return answer.attempt(round((time.perf_counter() - started) * 1000))
+            error = _words(exc)
+        return _attempt(answer, error, round((time.perf_counter() - started) * 1000))
 
     async def _post(
-        self, destination: Destination, notification: Notification, answer: "_Answer"
+        self, destination: Destination, notification: Notification, answer: Answer
     ) -> None:
         route = self._routes.get(id(destination))
         if route is None or route.destination is not destination:
             route = self._routes[id(destination)] = self._route(destination)
         body = notification.payload
-        headers = signing.headers(notification.key, int(time.time()), body, self._keys)
-        response = await route.session.post(
-            route.url,
-            data=body,
-            headers=headers,
-            allow_redirects=False,
-            timeout=route.timeout,
-        )
-        try:
-            await answer.read(response)
-        finally:
-            response.release()  # closes the connection if not all of it was read
+        said = signing.headers(notification.key, int(time.time()), body, self._keys)
+        if not all(value.isprintable() for value in said.values()):
+            raise ValueError("no header")
+        lines = "".join([f"{name}: {value}\r\n" for name, value in said.items()])
+        head = f"{route.head}{lines}content-length: {len(body)}\r\n\r\n".encode("ascii")
+        await route.place.post(head, body, answer, destination.timeout_s)
 
     def _route(self, destination: Destination) -> "_Route":
         url = URL(destination.url)
-        whole_s = destination.timeout_s
-        timeout = aiohttp.ClientTimeout(
-            total=whole_s,
-            sock_connect=min(CONNECT_S, whole_s),
-            sock_read=whole_s,  # of each read; the whole time is not left to one timer
-            ceil_threshold=math.inf,  # aiohttp rounds longer ones up to a second
-        )
-        trusted = self._guard.trusts(url.host or "")
-        return _Route(destination, url, self._sessions[trusted], timeout)
+        lines = [
+            f"POST {url.raw_path_qs} HTTP/1.1",
+            f"host: {url.host_port_subcomponent}",
+            *HEADERS,
+        ]
+        if url.user is not None:
+            credentials = aiohttp.encode_basic_auth(url.user, url.password or "")
+            lines.append(f"authorization: {credentials}")
+        head = "".join(f"{line}\r\n" for line in lines)
+        return _Route(destination, self._place(url), head)
+
+    def _place(self, url: URL) -> Place:
+        origin = url.origin()
+        if (place := self._places.get(origin)) is None:
+            trusted = self._guard.trusts(url.host or "")
+            make_socket = self._guard.dialler(trusted=trusted)
+            place = Place(origin, self._resolver, make_socket, self._tls)
+            self._places[origin] = place
+        return place
 
 
 class _Route(NamedTuple):
     """What every attempt on a destination has in common."""
 
     destination: Destination  # kept, so that its identity stays its own
-    url: URL
-    session: aiohttp.ClientSession
-    timeout: aiohttp.ClientTimeout
+    place: Place
+    head: str  # request line and headers, as far as they are the same each time
 
 
-class _Answer:
-    """What is known of an answer, also when it breaks off."""
-
-    __slots__ = ("_body", "_retry_after_s", "_status", "error")
-
-    def __init__(self) -> None:
-        self.error: str | None = None
-        self._status: int | None = None
-        self._retry_after_s: float | None = None
-        self._body = b""
-
-    async def read(self, response: aiohttp.ClientResponse) -> None:
-        self._status = response.status
-        if (asked := response.headers.get("Retry-After")) is not None:
-            self._retry_after_s = retry_after_s(asked, datetime.now(UTC))
-        content = response.content
-        if content.is_eof() and content.total_bytes <= ANSWER_BYTES:
-            self._body = (
-                content.read_nowait()
-            )  # it came in one piece: nothing to wait for
-            return
-        while (room := ANSWER_BYTES - len(self._body)) > 0:
-            if not (chunk := await content.read(room)):
-                return
-            self._body += chunk
-        response.close()  # there is more than anybody will read
-
-    def attempt(self, latency_ms: int) -> Attempt:
-        text = self._body[: 4 * ANSWER_CHARS].decode("utf-8", "replace")
-        return Attempt(
-            status=self._status,
-            latency_ms=latency_ms,
-            answer=text[:ANSWER_CHARS].replace("\0", "\ufffd") or None,
-            error=self.error,
-            retry_after_s=self._retry_after_s,
-        )
+def _attempt(answer: Answer, error: str | None, latency_ms: int) -> Attempt:
+    text = answer.body[: 4 * ANSWER_CHARS].decode("utf-8", "replace")
+    asked = answer.retry_after
+    return Attempt(
+        status=answer.status,
+        latency_ms=latency_ms,
+        answer=text[:ANSWER_CHARS].replace("\0", "\ufffd") or None,
+        error=error,
+        retry_after_s=None
+        if asked is None
+        else retry_after_s(asked, datetime.now(UTC)),
+    )
 
 
 def _words(exc: Exception) -> str:
-    # Names and numbers, never str(exc): aiohttp's messages quote URLs and header lines.
-    cause = getattr(exc, "os_error", exc)
-    if isinstance(cause, Forbidden):
-        return str(cause)
+    # Names and numbers, never str(exc): that may quote an address or a header line.
+    if isinstance(exc, Forbidden):
+        return str(exc)
     if isinstance(exc, TimeoutError):
         return "timeout"
-    if isinstance(
-        exc, aiohttp.ClientSSLError | aiohttp.ClientConnectorCertificateError
-    ):
-        return type(exc).__name__  # its errno is a number of OpenSSL's
-    number = getattr(cause, "errno", None)
+    if isinstance(exc, ssl.SSLError | socket.gaierror):
+        return type(
+            exc
+        ).__name__  # their errno is a number of OpenSSL's, or of the resolver's
+    number = getattr(exc, "errno", None)
     name = errno.errorcode.get(number) if isinstance(number, int) else None
     return f"{type(exc).__name__} {name}" if name else type(exc).__name__

@@ -28,7 +28,7 @@ INSERT = """
 insert into router.outbox (destination, key, lane, payload, next_attempt_at, state)
 values ($1, $2, $3, $4, now(), 'pending') returning id"""
 OK = Attempt(status=200, latency_ms=3, answer="fine")
-DOWN = Attempt(error="ClientConnectorError ECONNREFUSED", latency_ms=1)
+DOWN = Attempt(error="ConnectionRefusedError ECONNREFUSED", latency_ms=1)
 
 
 @pytest.fixture
