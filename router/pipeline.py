@@ -56,7 +56,7 @@ EVENTS_BYTES = 4 * 1024 * 1024  # of bodies; as rows on their way they take ten 
 # Each takes its share of what is unsettled: while one waits for its commit, the other makes
 # the next batch (decision 0008).
 WRITERS = 2
-BUSY = 12  # events on their way into the database: more only when it is behind
+BUSY = 12  # events on their way into the database: more when it is behind, or under full load
 READERS = 4  # of one destination: rows that hang hold up the batch of one of them
 REPLY_SCHEDULE_S = (1, 5, 30, 120, 600)  # an answer is worth little after an hour
 FILE_S = 60.0  # of one attempt: 100 MB, come and gone at 27 Mbit/s
