@@ -60,6 +60,7 @@ class Directory:
     unopened: set[str] = field(default_factory=set)  # what to lock before opening
     by_alias: dict[Alias, Contact] = field(default_factory=dict)
     groups: dict[str, Conversation] = field(default_factory=dict)
+    held: set[Conversation] = field(default_factory=set)  # of those that are remembered
     # What changes beyond new rows:
     merges: list[Merge] = field(default_factory=list)
     adopted: list[Conversation] = field(default_factory=list)  # that had no contact

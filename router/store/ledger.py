@@ -175,7 +175,7 @@ class Ledger:
                 if changed := _changed(batch, directory, written):
                     await changes.apply(tx, changed, self._dialect)
         if sight is Sight.NOBODY:
-            self._recall.remember_messages(batch)
+            self._recall.remember_messages(batch, directory)
         else:
             self._recall.remember(batch, directory)
         return outcome

@@ -45,6 +45,7 @@ class Conversation:
     version: int | None = None  # xmin of the row; None: it is to be
     state: State = BEGINNING
     line: str | None = None  # of one to be: the line it begins on
+    held: bool = False  # a batch is changing it: nobody else is to go by it
     # As the table has it, by the code's word: another writer's spelling stays.
     stored: Mapping[str, str] | None = None
 

@@ -1,5 +1,9 @@
 """Who wrote lately: what was read of them, and as which version.
 
+A conversation changes while its batch is on its way, so until that is committed it is held, and
+another batch looks the person up; where it never is, it stays held, and nobody goes by what
+was not stored.
+
 Nothing here is believed. A row computed from it says which version of the conversation it was
 computed from, and record.sql takes itself back where that is not the present one any more; so
 a steady conversation costs one round trip, and a changed one two more.
@@ -76,12 +80,14 @@ class Recall:
         if message.event.group_id:
             group = short(message.event.group_id)
             conversation = self._groups.get(group)
-            if conversation is None:
+            if conversation is None or not _hold(conversation, directory):
                 return False
             directory.groups[group] = conversation
             return True
         contact = self._person(message)
-        if contact is None:
+        if contact is None or contact.conversation is None:
+            return False
+        if not _hold(contact.conversation, directory):
             return False
         directory.recall(contact, message.aliases + message.kept)
         return True
@@ -106,10 +112,12 @@ class Recall:
                 self._people.put(alias, contact)
         for group, conversation in directory.groups.items():
             self._groups.put(group, conversation)
-        self.remember_messages(batch)
+        self.remember_messages(batch, directory)
 
-    def remember_messages(self, batch: Batch) -> None:
+    def remember_messages(self, batch: Batch, directory: Directory) -> None:
         """Remember what was committed; who wrote it is remembered already."""
+        for conversation in directory.held:
+            conversation.held = False
         for message in batch.messages:
             self._messages.put(message.wamid, True)
 
@@ -120,3 +128,11 @@ class Recall:
                 self._people.drop(alias)
             if message.event.group_id:
                 self._groups.drop(short(message.event.group_id))
+
+
+def _hold(conversation: Conversation, directory: Directory) -> bool:
+    """Return whether the batch of *directory* alone may go by *conversation* now."""
+    if not conversation.held:
+        conversation.held = True
+        directory.held.add(conversation)
+    return conversation in directory.held

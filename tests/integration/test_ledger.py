@@ -1,14 +1,17 @@
 """What a batch of events becomes in a real PostgreSQL."""
 
 import asyncio
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 import pytest
 
+from router.conversation.decide import Decision
+from router.conversation.state import Conversation as State
 from router.errors import Poison
-from router.model import Content, Media
+from router.model import Content, Event, Media
 from router.store import database as database_module
 from router.store.database import Database
 from router.store.ledger import Ledger
@@ -451,3 +454,75 @@ async def test_ids_that_are_stored_alike_are_one(
         received(message(wamid="wamid.N\0"), message(wamid="wamid.N\ufffd"))
     )
     assert await count(store, "mensajes") == 1
+
+
+class Diary(SilentDesk):
+    """A desk that writes what is said into the conversation's state."""
+
+    def decide(self, event: Event, before: State, now: datetime) -> Decision:
+        said = event.content.said if event.content else ""
+        return Decision(
+            conversation=replace(
+                before, submenu_actual=f"{before.submenu_actual or ''}{said}"
+            )
+        )
+
+
+class Held:
+    """A database of which one statement waits for the test."""
+
+    def __init__(self, store: Database) -> None:
+        self._store, self.mode = store, store.mode
+        self.asked, self.goes_on = asyncio.Event(), asyncio.Event()
+        self.holds = self.fails = False
+
+    async def fetch(self, sql: str, *args: Any) -> Any:
+        if self.holds and "What a batch comes to" in sql:
+            self.holds = False
+            self.asked.set()
+            await self.goes_on.wait()
+            if self.fails:
+                raise Poison("a CHECK")
+        return await self._store.fetch(sql, *args)
+
+    def transaction(self) -> Any:
+        return self._store.transaction()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_a_batch_decided_is_nobodys_before_it_is_stored(
+    store: Database, *, fails: bool
+) -> None:
+    # One person, known by phone and by BSUID, and so in two lanes, and in two batches.
+    held: Any = Held(store)
+    ledger = Ledger(held, Diary())
+    await ledger.write(received(message("549110", bsuid="AR.1", text="a")))
+    held.holds, held.fails = True, fails
+    first = asyncio.create_task(
+        ledger.write(received(message("", bsuid="AR.1", text="b")))
+    )
+    await held.asked.wait()
+    (other,), _ = await ledger.write(received(message("549110", text="c")))
+    assert other.before.submenu_actual == "a"
+    held.goes_on.set()
+    if fails:
+        with pytest.raises(Poison):
+            await first
+    else:
+        await first
+    await ledger.write(received(message("549110", text="d")))
+    said = (await the_row(store, "select submenu_actual from conversaciones"))[0]
+    assert said == ("acd" if fails else "acbd")
+
+
+async def test_what_was_not_stored_is_nobodys_under_any_name(store: Database) -> None:
+    held: Any = Held(store)
+    ledger = Ledger(held, Diary())
+    await ledger.write(received(message("549110", bsuid="AR.1", text="a")))
+    held.holds = held.fails = True
+    held.goes_on.set()
+    with pytest.raises(Poison):
+        await ledger.write(received(message("", bsuid="AR.1", text="b")))
+    await ledger.write(received(message("549110", text="c")))
+    said = (await the_row(store, "select submenu_actual from conversaciones"))[0]
+    assert said == "ac"
