@@ -156,9 +156,16 @@ class Notify:
         if len(lanes) == 1:
             await self._tell_lane(batch, lanes[0], outcomes, until)
             return outcomes
+        left = iter(lanes)
+
+        async def one_after_the_other() -> None:
+            for lane in left:
+                await self._tell_lane(batch, lane, outcomes, until)
+
+        # A task for each slot that there may be, not for each lane: 5 us a row.
         async with asyncio.TaskGroup() as group:
-            for lane in lanes:
-                group.create_task(self._tell_lane(batch, lane, outcomes, until))
+            for _ in range(min(len(lanes), self._destination.concurrency)):
+                group.create_task(one_after_the_other())
         return outcomes
 
     async def _tell_lane(

@@ -68,6 +68,10 @@ class Batch:
             seen.add(wamid)
             self.messages.append(_message(event, event.content, delivery, wamid))
 
+    def forget_archived(self) -> None:
+        """Leave out the bodies that another batch has archived meanwhile."""
+        self.bodies = {key: d for key, d in self.bodies.items() if d.id is None}
+
     @property
     def has_outgoing(self) -> bool:
         """Whether some message went out by other means: its states may be here already."""

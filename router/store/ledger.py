@@ -31,6 +31,7 @@ from router.store.aliases import (
     telefonos_asked,
 )
 from router.store.batch import Batch, Message, Said, Written, incoming, when
+from router.store.bodies import Bodies
 from router.store.database import Database, Row, Transaction
 from router.store.derivations import TICKET, derived, hand_over, number_tickets
 from router.store.dialect import PLAN, Dialect
@@ -44,8 +45,6 @@ from router.store.sql_files import sql
 from router.store.statuses import States, with_reports
 from router.whatsapp.shapes.aliases import line_of
 from router.whatsapp.storable import text
-
-NUMBERS = 1000  # of deliveries at once, as the sequence in 0002_router_tables.sql says
 
 
 class Look(enum.Enum):
@@ -109,23 +108,6 @@ class Desk(Protocol):
         """Return how urgent a ticket is, by what the person wrote."""
 
 
-class Numbers:
-    """Numbers of deliveries, a thousand at a time: in memory one knows its own number."""
-
-    def __init__(self, database: Database) -> None:
-        """Draw from *database*."""
-        self._database = database
-        self._free = range(0)
-
-    async def number(self, batch: Batch) -> None:
-        """Give each body of *batch* that has none its number."""
-        for key in batch.bodies:
-            if not self._free:
-                (row,) = await self._database.fetch(sql("numbers"))
-                self._free = range(row["first"], row["first"] + NUMBERS)
-            batch.numbers[key], self._free = self._free[0], self._free[1:]
-
-
 class Ledger:
     """Writes events as rows: each once, all of a batch or nothing."""
 
@@ -133,7 +115,7 @@ class Ledger:
         """Ask *desk* what each message means; the tables are in the words of *dialect*."""
         self._database, self._desk, self._dialect = database, desk, dialect
         self._recall = Recall()
-        self._numbers = Numbers(database)
+        self._bodies = Bodies(database)
 
     async def write(self, received: Sequence[Received]) -> Outcome:
         """Commit *received*; return the messages that are new, and who must be told.
@@ -142,18 +124,20 @@ class Ledger:
         the batch can never be stored. Either way nothing of it is.
         """
         batch = Batch.of(received)
-        await self._numbers.number(batch)
+        async with self._bodies.of(batch):
+            outcome = await self._look_and_write(batch)
+            for key, delivery in batch.bodies.items():
+                delivery.id = batch.numbers[key]
+        return outcome
+
+    async def _look_and_write(self, batch: Batch) -> Outcome:
         for look in LOOKS:
             try:
-                outcome = await self._write(batch, look)
+                return await self._write(batch, look)
             except BaseException as exc:
                 self._recall.forget(batch)
                 if not isinstance(exc, Raced) or look is LOOKS[-1]:
                     raise
-            else:
-                for key, delivery in batch.bodies.items():
-                    delivery.id = batch.numbers[key]
-                return outcome
         raise AssertionError  # the loop returns or raises
 
     async def _write(self, batch: Batch, look: Look) -> Outcome:

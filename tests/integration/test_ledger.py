@@ -526,3 +526,33 @@ async def test_what_was_not_stored_is_nobodys_under_any_name(store: Database) ->
     await ledger.write(received(message("549110", text="c")))
     said = (await the_row(store, "select submenu_actual from conversaciones"))[0]
     assert said == "ac"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_body_in_two_batches_at_once_is_archived_once(
+    store: Database, *, fails: bool
+) -> None:
+    held: Any = Held(store)
+    ledger = Ledger(held, SilentDesk())
+    halves = received(*(message(str(number)) for number in range(8)))
+    await ledger.write(received(*(message(str(number)) for number in range(8))))
+    await store.execute("delete from router.deliveries")
+    held.holds, held.fails = True, fails
+    first = asyncio.create_task(ledger.write(halves[:4]))
+    await held.asked.wait()
+    second = asyncio.create_task(ledger.write(halves[4:]))
+    third = asyncio.create_task(ledger.write(received(message("0", bsuid="AR.9"))))
+    await third  # another body waits for nobody
+    assert not second.done()
+    held.goes_on.set()
+    if fails:
+        with pytest.raises(Poison):
+            await first
+    else:
+        await first
+    await second
+    (archived,) = await store.fetch(
+        "select count(*) as n, count(*) filter (where id = $1) as own from router.deliveries",
+        halves[0].delivery.id,
+    )
+    assert (archived["n"], archived["own"]) == (2, 1)
