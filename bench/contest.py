@@ -12,7 +12,7 @@ from itertools import islice
 
 from bench.bed import Bed
 from bench.comparison import Figures
-from bench.contestant import Contestant, Request, crowd, signed
+from bench.contestant import CROWDS, Contestant, Request, crowd, signed
 from bench.machine import peak_rss_mb
 from router.cli.traffic import Body, Traffic
 
@@ -33,8 +33,8 @@ class Rules:
 
 async def introduce(contestants: Sequence[Contestant], rules: Rules) -> None:
     """Let everybody be known, hand the conversations over, and tidy the tables."""
-    for number in (1, 2):
-        requests = crowd(rules.seed + number, rules.contacts)
+    for number, each in enumerate(CROWDS, start=1):
+        requests = crowd(rules.seed + number, rules.contacts, each)
         for contestant in contestants:
             # What the router remembers of them is refreshed by the second crowd.
             if number > 1 and contestant.peer.tells and rules.owner == "human":

@@ -20,6 +20,7 @@ TARGET = f"http://{HOST}/webhook"  # in every request, so that all get the same 
 PER = 10_000  # messages that CPU seconds are given for
 LATE_S = 300.0  # for what a server stores or tells after its last answer
 CROWD_BATCH = 50
+CROWDS = (3, 8)  # messages a person; three people in ten thousand are not in the second
 PENDING = "select exists (select from router.outbox where state = 'pending')"
 STORED = """
 select count(distinct whatsapp_message_id) from mensajes
@@ -123,7 +124,7 @@ def signed(bodies: Iterable[Body]) -> list[Request]:
     return [(post(TARGET, body.data, SECRET), body) for body in bodies]
 
 
-def crowd(seed: int, people: int, each: int = 3) -> list[Request]:
+def crowd(seed: int, people: int, each: int) -> list[Request]:
     """Return requests in which everybody has written, so that contacts exist."""
     traffic = Traffic(
         seed=seed, start=int(time.time()), contacts=people, batch=CROWD_BATCH

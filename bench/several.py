@@ -18,7 +18,16 @@ import asyncpg
 
 from bench.bed import settings
 from bench.contest import HANDED_OVER
-from bench.contestant import LATE_S, PENDING, PER, SECRET, STORED, Request, crowd
+from bench.contestant import (
+    CROWDS,
+    LATE_S,
+    PENDING,
+    PER,
+    SECRET,
+    STORED,
+    Request,
+    crowd,
+)
 from bench.load import Client, Run, closed_loop
 from bench.machine import (
     HOST,
@@ -79,11 +88,11 @@ class Several:
 
     async def introduce(self, contacts: int, seed: int) -> None:
         """Let everybody have written before, to conversations that people own."""
-        for again in range(2):
+        for again, each in enumerate(CROWDS):
             for number, url in enumerate(self.urls):
                 client = Client(url, 4)
                 # Bodies of many people: all are shown to all, and told apart later.
-                for request, body in crowd(seed + again * 2 + number, contacts):
+                for request, body in crowd(seed + again * 2 + number, contacts, each):
                     await client.send(request)
                     self.acked += body.messages
                 client.close()

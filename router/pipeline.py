@@ -213,7 +213,8 @@ class Pipeline:
     @property
     def queues(self) -> Sequence[Source[Any]]:
         """Every queue, front to back."""
-        return [*(link.source for link in self._front), *self.outboxes]
+        front = dict.fromkeys(link.source for link in self._front)
+        return [*front, *self.outboxes]
 
     async def start(self) -> None:
         """Start a worker for each stage, the last ones first."""
@@ -260,7 +261,7 @@ class Pipeline:
 
     def _left(self) -> int:
         # What a durable inbox lent lies there still.
-        front = [link.source for link in self._front]
+        front = dict.fromkeys(link.source for link in self._front)
         left = sum(
             source.stats().unsettled
             for source in front

@@ -62,6 +62,41 @@ def done(batch: Sequence[str]) -> list[Emit[str]]:
     return [Emit()] * len(batch)
 
 
+async def test_of_two_workers_none_buries_whom_the_other_one_suspects() -> None:
+    line = Line(done, last=True)
+    gate = asyncio.Event()
+    alone: list[str] = []
+
+    async def slow(batch: Sequence[str], /) -> list[Emit[str]]:
+        await gate.wait()
+        if len(batch) == 1:
+            alone.extend(batch)
+        if "bug" in batch:
+            raise KeyError(batch)
+        return done(batch)
+
+    line.stage.handle = slow  # type: ignore[method-assign]
+    line.stage.limit = 3
+    heard = await line.feed(*"abcdefgh", "bug", *"ijklmnop")
+
+    async def worker() -> None:
+        while True:
+            try:
+                await line.runner.run()
+            except KeyError:
+                await asyncio.sleep(0)
+            else:
+                return
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(2):
+            group.create_task(worker())
+        gate.set()
+    assert line.buried == [("bug", "bug: KeyError")]
+    assert alone.count("bug") == 2  # alone, and alone again
+    assert sorted(heard) == sorted([Tally(stored=1)] * 16 + [Tally(buried=1)])
+
+
 async def test_one_bad_item_spoils_no_other() -> None:
     def handle(batch: Sequence[str]) -> list[Emit[str]]:
         if "bad" in batch:

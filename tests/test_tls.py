@@ -149,6 +149,7 @@ async def test_a_right_certificate_of_a_trusted_authority_is_taken(
         attempt = await tell(server)
         assert (attempt.status, attempt.error) == (200, None)
         assert (await tell(server, "localhost")).status == 200
+        assert (await tell(server, "localhost.")).status == 200
 
 
 async def test_a_redirect_to_another_host_is_followed_without_the_token(

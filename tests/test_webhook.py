@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -171,6 +172,41 @@ async def test_what_nobody_asked_for_answers_nobody(
         attempt = await tell(client, server.url("raw"))
         assert (attempt.status, attempt.answer, attempt.error) == (200, "a", None)
     assert [request.connection for request in server.requests] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "tail", [b"1\r\nx\r\n" * 200_000, b"0\r\nx: " + b"y" * 2_000_000]
+)
+async def test_an_answer_in_crumbs_or_with_an_endless_trailer_holds_nobody_up(
+    server: Misbehaving, client: WebhookClient, tail: bytes
+) -> None:
+    server.answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + tail
+    busy_s = time.process_time()
+    attempt = await tell(client, server.url("raw"))
+    assert (attempt.status, attempt.error) == (200, None)
+    assert time.process_time() - busy_s < 1.0
+    assert (await tell(client, server.url("answer/200"))).status == 200
+    assert [request.connection for request in server.requests] == [1, 2]
+
+
+async def test_what_an_interim_answer_says_is_not_said_of_the_answer(
+    server: Misbehaving, client: WebhookClient
+) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\nRetry-After: 99\r\n\r\n"
+    server.answer = hints + b"HTTP/1.1 503 No\r\n\r\nall of it"
+    server.ends = True
+    attempt = await tell(client, server.url("raw"))
+    assert (attempt.status, attempt.answer, attempt.error) == (503, "all of it", None)
+    assert attempt.retry_after_s is None
+
+
+async def test_a_request_that_somebody_may_have_worked_on_waits_for_the_schedule(
+    server: Misbehaving, client: WebhookClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("router.destinations.dial.STALE_S", -1.0)
+    assert (await tell(client, server.url("once"))).status == 200
+    assert (await tell(client, server.url("once"))).error
+    assert [request.connection for request in server.requests] == [1, 1]
 
 
 async def test_an_answer_to_the_end_of_the_connection_is_whole(
@@ -507,6 +543,13 @@ async def test_an_allowed_host_or_network_may_be_inside(server: Misbehaving) -> 
             resolve_to(client, "127.0.0.1")
             attempt = await tell(client, server.url("answer/200", host="crm.example"))
             assert attempt.status == 200
+
+
+async def test_a_literal_is_asked_of_no_name_server(
+    server: Misbehaving, client: WebhookClient
+) -> None:
+    client._resolver = NoAnswer()
+    assert (await tell(client, server.url("answer/200"))).status == 200
 
 
 async def test_localhost_and_literals_are_the_operators_word(

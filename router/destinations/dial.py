@@ -1,6 +1,7 @@
 """Connections to one place: looked up, judged where the socket is made, kept for a while."""
 
 import asyncio
+import ipaddress
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -11,13 +12,14 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from router.destinations.guard import AddrInfo
-from router.destinations.line import Answer, Line
+from router.destinations.line import Answer, Dropped, Line
 
 CONNECT_S = 5.0  # of an attempt's whole time
 NEXT_ADDRESS_S = 0.25  # RFC 8305: until the next address is tried beside the first
 # Node, and so n8n, drops an idle connection after 5 s; a POST on a connection that the other
 # side just dropped fails without anybody's fault.
 KEEPALIVE_S = 4.0
+STALE_S = 1.0  # in which such a connection fails; later, somebody may have worked on it
 NAME_S = 10.0  # for which what a name resolved to is taken again
 
 
@@ -37,7 +39,8 @@ class Place:
         """
         if url.scheme not in {"http", "https"} or not url.raw_host or not url.port:
             raise ValueError("no http(s) URL with a host")
-        self._host, self._port = url.raw_host, url.port
+        self._host, self._port = url.raw_host.rstrip("."), url.port
+        self._closed = False
         self._tls = tls if url.scheme == "https" else None
         self._resolver, self._make_socket = resolver, make_socket
         self._loop = asyncio.get_running_loop()
@@ -54,19 +57,23 @@ class Place:
 
         Raises TimeoutError, or whatever OSError kept the answer from coming.
         """
-        until_s = self._loop.time() + timeout_s
+        began_s = self._loop.time()
+        until_s = began_s + timeout_s
         if line := self._take():
             try:
                 return await self._ask(line, head, body, answer, until_s)
+            except TimeoutError:
+                raise
             except OSError:
-                if line.heard or self._loop.time() >= until_s:
+                if line.heard or self._loop.time() > began_s + STALE_S:
                     raise
         # Never used, or dropped by the other side while our request was on its way there.
         line = await self._dial(until_s)
         return await self._ask(line, head, body, answer, until_s)
 
     def close(self) -> None:
-        """End every connection that nobody uses, and the look-up."""
+        """End every connection that nobody uses, the others after their answer."""
+        self._closed = True
         for _, line in self._idle:
             line.abort()
         self._idle.clear()
@@ -79,7 +86,9 @@ class Place:
         self, line: Line, head: bytes, body: bytes, answer: Answer, until_s: float
     ) -> None:
         await line.ask(head, body, answer, until_s)
-        if line.usable:
+        if self._closed:
+            line.abort()
+        elif line.usable:
             self._idle.append((self._loop.time(), line))
             if self._sweeper is None:
                 self._sweeper = self._loop.call_later(KEEPALIVE_S, self._sweep)
@@ -130,9 +139,17 @@ class Place:
         if lookup is None or (lookup.done() and (not fresh or _failed(lookup))):
             lookup = self._lookup = self._loop.create_task(self._look_up())
             lookup.add_done_callback(_failed)  # also where nobody waited for it
-        return await asyncio.shield(lookup)
+        try:
+            return await asyncio.shield(lookup)
+        except asyncio.CancelledError:
+            if lookup.cancelled():  # by `close`
+                raise Dropped from None
+            raise
 
     async def _look_up(self) -> Sequence[AddrInfo]:
+        if _is_address(self._host):  # glibc's answer depends on what networks there are
+            family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+            return [_info(family, self._host, self._port)]
         found = await self._resolver.resolve(self._host, self._port, socket.AF_UNSPEC)
         self._looked_up_at = self._loop.time()
         return [_info(each["family"], each["host"], each["port"]) for each in found]
@@ -140,6 +157,14 @@ class Place:
 
 def _failed(lookup: asyncio.Task[Any]) -> bool:
     return lookup.cancelled() or lookup.exception() is not None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _info(family: int, host: str, port: int) -> AddrInfo:

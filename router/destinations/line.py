@@ -11,6 +11,7 @@ import httptools
 
 ANSWER_BYTES = 64 * 1024  # read at most, so that a connection can be used again
 HEAD_BYTES = 64 * 1024  # of status line and headers
+MOST_BYTES = 8 * ANSWER_BYTES  # on the wire: chunks of one byte, trailers without end
 RETRY_AFTER = b"retry-after"
 SIZED = (b"content-length", b"transfer-encoding")  # without either: to the end
 # 100 Continue: the answer is still to come. 101 nobody asked for; the parser refuses it.
@@ -44,11 +45,12 @@ class Line(asyncio.Protocol):
         "_answer",
         "_body",
         "_done",
-        "_head_bytes",
         "_heard",
         "_is_over",
         "_is_sized",
         "_parser",
+        "_received",
+        "_room",
         "_transport",
     )
 
@@ -58,7 +60,7 @@ class Line(asyncio.Protocol):
         self._done: asyncio.Future[None] | None = None  # the exchange under way
         self._answer = Answer()
         self._body: list[bytes] = []
-        self._head_bytes = 0
+        self._received, self._room = 0, ANSWER_BYTES
         self._heard = False  # anything, since the request went out
         self._is_sized = False
         self._is_over = False
@@ -82,20 +84,24 @@ class Line(asyncio.Protocol):
         Raises TimeoutError at *until_s* of the loop's clock, BadAnswer, or what ended the
         connection (an OSError).
         """
+        if self._is_over:
+            raise Dropped
         loop = asyncio.get_running_loop()
         done = self._done = loop.create_future()
-        self._answer, self._body, self._head_bytes = answer, [], 0
+        self._answer, self._body = answer, []
+        self._received, self._room = 0, ANSWER_BYTES
         self._heard = self._is_sized = False
         timer = loop.call_at(until_s, self._fail, TimeoutError())
         try:
             self._transport.writelines((head, body))
             await done
+        except BaseException:
+            self._done = None
+            self.abort()
+            raise
         finally:
             timer.cancel()
             answer.body = b"".join(self._body)
-            if self._done is not None:  # cancelled
-                self._done = None
-                self.abort()
 
     def abort(self) -> None:
         """End the connection, without waiting."""
@@ -115,10 +121,12 @@ class Line(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             # Or the answer was whole, and what follows it is nonsense.
             self._fail(BadAnswer("not HTTP"))
-        if self._answer.status is None:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES:
-                self._fail(BadAnswer("too long a head"))
+        self._received += len(data)
+        if self._answer.status is None and self._received > HEAD_BYTES:
+            self._fail(BadAnswer("too long a head"))
+        elif self._is_asked() and self._received > MOST_BYTES:
+            self._end(None)
+            self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_over = True
@@ -145,16 +153,20 @@ class Line(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Hear that there are no more."""
         status = self._parser.get_status_code()
-        if self._is_asked() and status not in INTERIM:
+        if not self._is_asked():
+            return
+        if status in INTERIM:
+            self._is_sized, self._answer.retry_after = False, None
+        else:
             self._answer.status = status
 
     def on_body(self, part: bytes) -> None:
         """Hear a part of the body."""
         if not self._is_asked():
             return
-        room = ANSWER_BYTES - sum(map(len, self._body))
-        self._body.append(part[:room])
-        if len(part) >= room:  # there is more than anybody will read
+        self._body.append(part[: self._room])
+        self._room -= len(part)
+        if self._room <= 0:  # there is more than anybody will read
             self._end(None)
             self.abort()
 

@@ -136,7 +136,20 @@ class Runner(Generic[I, O]):
             telemetry.stage_waits(self.stage.name, exc)
             await asyncio.sleep(self.backoff.cap_s)
             return
-        await self._process(leases, alone=alone)
+        if self._suspects and not alone:  # since another worker died, while we waited
+            await self._each(leases)
+        else:
+            await self._process(leases, alone=alone)
+
+    async def _each(self, leases: Sequence[Lease[I]]) -> None:
+        tried = 0
+        try:
+            for lease in leases:
+                tried += 1
+                await self._process([lease], alone=True)
+        finally:
+            for lease in leases[tried:]:
+                lease.nack()
 
     async def _process(self, leases: Sequence[Lease[I]], *, alone: bool) -> None:
         settled = 0
@@ -151,7 +164,8 @@ class Runner(Generic[I, O]):
             if alone:  # a batch that another worker had in hand clears nobody
                 self._suspects = max(0, self._suspects - len(leases))
         except Exception:
-            self._suspects = max(self._suspects, len(leases) - settled)
+            if not alone:  # else it is counted already
+                self._suspects += len(leases) - settled
             raise
         finally:
             # Some are left only when the worker dies or is cancelled.
@@ -170,7 +184,8 @@ class Runner(Generic[I, O]):
             except Poison as exc:
                 return await self._without_the_culprit(leases, exc)
             except Exception as exc:
-                if not self._suspects or leases[0].attempt < SUSPECT_ATTEMPTS:
+                (*others, lease) = leases
+                if others or not self._suspects or lease.attempt < SUSPECT_ATTEMPTS:
                     raise
                 telemetry.stage_buries_a_bug(self.stage.name, exc)
                 return [Bury(f"bug: {type(exc).__name__}")]

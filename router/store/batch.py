@@ -41,6 +41,7 @@ class Batch:
     targets: dict[str, str] = field(
         default_factory=dict
     )  # of notices: what they change
+    reported: set[str] = field(default_factory=set)  # ids of what went out, or may have
     bodies: dict[int, Delivery] = field(default_factory=dict)  # to archive, by id()
     numbers: dict[int, int] = field(default_factory=dict)  # of bodies, by id()
 
@@ -58,6 +59,8 @@ class Batch:
     def _sort(self, event: Event, delivery: Delivery, seen: set[str]) -> None:
         if event.status is not None:
             self.statuses.setdefault(digest(event.key), (event, delivery))
+            if about := event.status.message_id:
+                self.reported.add(text(about))
             return
         if event.content is None or not incoming(event):
             key = notice_key(event)
@@ -66,11 +69,18 @@ class Batch:
                 self.targets[key] = target
         if event.content is not None and (wamid := text(event.key)) not in seen:
             seen.add(wamid)
+            if not incoming(event):
+                self.reported.add(wamid)
             self.messages.append(_message(event, event.content, delivery, wamid))
 
-    def forget_archived(self) -> None:
-        """Leave out the bodies that another batch has archived meanwhile."""
+    def exclusive(self) -> list[int | str]:
+        """Return what no other batch may have at the same time, leaving out what one had.
+
+        Bodies: a large one is in several batches, and the first one archives it. Messages
+        that went out, and those that statuses are of: neither batch would see the other's.
+        """
         self.bodies = {key: d for key, d in self.bodies.items() if d.id is None}
+        return [*self.bodies, *self.reported]
 
     @property
     def has_outgoing(self) -> bool:

@@ -31,15 +31,16 @@ from router.store.aliases import (
     telefonos_asked,
 )
 from router.store.batch import Batch, Message, Said, Written, incoming, when
-from router.store.bodies import Bodies
 from router.store.database import Database, Row, Transaction
 from router.store.derivations import TICKET, derived, hand_over, number_tickets
 from router.store.dialect import PLAN, Dialect
 from router.store.directory import Change, Directory, columns
 from router.store.failures import Raced
 from router.store.keys import digest, lock_key, row_id
+from router.store.numbers import Numbers
 from router.store.people import BEGINNING, Conversation
 from router.store.recall import Recall
+from router.store.reservations import Reservations
 from router.store.rows import OutboxRow
 from router.store.sql_files import sql
 from router.store.statuses import States, with_reports
@@ -115,7 +116,7 @@ class Ledger:
         """Ask *desk* what each message means; the tables are in the words of *dialect*."""
         self._database, self._desk, self._dialect = database, desk, dialect
         self._recall = Recall()
-        self._bodies = Bodies(database)
+        self._numbers, self._reserved = Numbers(database), Reservations()
 
     async def write(self, received: Sequence[Received]) -> Outcome:
         """Commit *received*; return the messages that are new, and who must be told.
@@ -124,7 +125,8 @@ class Ledger:
         the batch can never be stored. Either way nothing of it is.
         """
         batch = Batch.of(received)
-        async with self._bodies.of(batch):
+        async with self._reserved.of(batch.exclusive):
+            await self._numbers.number(batch)
             outcome = await self._look_and_write(batch)
             for key, delivery in batch.bodies.items():
                 delivery.id = batch.numbers[key]

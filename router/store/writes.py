@@ -7,7 +7,7 @@ from router.health import Health
 from router.model import Received
 from router.store.ledger import Ledger, Outcome
 
-ENOUGH = 2  # failures in a row: one alone is a deadlock, or a connection that broke
+ENOUGH = 3  # failures in a row: one of each writer is a deadlock, or a restart
 
 
 class WatchedLedger:

@@ -556,3 +556,25 @@ async def test_a_body_in_two_batches_at_once_is_archived_once(
         halves[0].delivery.id,
     )
     assert (archived["n"], archived["own"]) == (2, 1)
+
+
+async def test_a_status_that_meets_its_message_in_another_batch_moves_it(
+    store: Database,
+) -> None:
+    # They are in two lanes: the message in its person's, the status in its own.
+    held: Any = Held(store)
+    ledger = Ledger(held, SilentDesk())
+    held.holds = True
+    failed = asyncio.create_task(ledger.write(received(status("wamid.out", "failed"))))
+    await held.asked.wait()  # it has looked, and is not stored yet
+    echo = message(wamid="wamid.out", kind="echo.text")
+    sent = asyncio.create_task(ledger.write(received(echo)))
+    other = message("5491100000002")
+    await ledger.write(received(other))  # waits for nobody
+    assert not sent.done()
+    held.goes_on.set()
+    await asyncio.gather(failed, sent)
+    row = await the_row(
+        store, "select estado_envio from mensajes where direccion = 'saliente'"
+    )
+    assert row["estado_envio"] == "failed"
