@@ -11,7 +11,7 @@ import pytest
 from bench.bed import ROUTER
 from bench.compare import chosen, measure
 from bench.comparison import Figures, notes, table
-from bench.contestant import Turn
+from bench.contestant import CROWDS, Turn
 from bench.machine import ROOT, python
 from bench.peers import PEERS, Peer
 
@@ -47,9 +47,9 @@ def test_a_comparison_writes_what_it_found(
     assert [bare["name"], queued["name"], router["name"]] == ["bare", "queued", ROUTER]
     assert bare["missing"] is None
     assert queued["missing"] == router["missing"] == 0
-    # Two crowds of three messages a person, the warm-up, two rounds.
-    most = 2 * 3 * SMALL["contacts"] + 3 * SMALL["most"]
-    assert 2 * 3 * SMALL["contacts"] < queued["acked"] <= most
+    # Two crowds, the warm-up, two rounds.
+    crowds = sum(CROWDS) * SMALL["contacts"]
+    assert crowds < queued["acked"] <= crowds + 3 * SMALL["most"]
     assert len(router["rounds"]["rate"]) == SMALL["rounds"]
     assert router["of_bare"] == bare["router_is"] > 0
     assert (tmp_path / "compare.md").read_text() in run.stdout
