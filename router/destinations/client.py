@@ -9,6 +9,7 @@ import errno
 import socket
 import ssl
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -26,13 +27,13 @@ from router.destinations.policy import retry_after_s
 from router.model import Attempt, Notification
 
 ANSWER_CHARS = 500  # kept
-HEADERS = (
-    "content-type: application/json",
-    f"user-agent: psi-router/{__version__}",
-    "accept: */*",
-    "accept-encoding: identity",
-    "x-psi-router: 1",  # what comes back in with it went out from here
-)
+HEADERS = {
+    "content-type": "application/json",
+    "user-agent": f"psi-router/{__version__}",
+    "accept": "*/*",
+    "accept-encoding": "identity",
+    "x-psi-router": "1",  # what comes back in with it went out from here
+}
 # RuntimeError: uvloop, of a socket that failed. ValueError: a URL or a key that is none.
 FAILURES = (OSError, ValueError, RuntimeError)
 
@@ -95,21 +96,17 @@ class WebhookClient:
         said = signing.headers(notification.key, int(time.time()), body, self._keys)
         if not all(value.isprintable() for value in said.values()):
             raise ValueError("no header")
-        lines = "".join([f"{name}: {value}\r\n" for name, value in said.items()])
-        head = f"{route.head}{lines}content-length: {len(body)}\r\n\r\n".encode("ascii")
+        said["content-length"] = str(len(body))
+        head = f"{route.head}{_lines(said)}\r\n".encode("ascii")
         await route.place.post(head, body, answer, destination.timeout_s)
 
     def _route(self, destination: Destination) -> "_Route":
         url = URL(destination.url)
-        lines = [
-            f"POST {url.raw_path_qs} HTTP/1.1",
-            f"host: {url.host_port_subcomponent}",
-            *HEADERS,
-        ]
+        same = {"host": url.host_port_subcomponent, **HEADERS}
         if url.user is not None:
             credentials = aiohttp.encode_basic_auth(url.user, url.password or "")
-            lines.append(f"authorization: {credentials}")
-        head = "".join(f"{line}\r\n" for line in lines)
+            same["authorization"] = credentials
+        head = f"POST {url.raw_path_qs} HTTP/1.1\r\n{_lines(same)}"
         return _Route(destination, self._place(url), head)
 
     def _place(self, url: URL) -> Place:
@@ -128,6 +125,10 @@ class _Route(NamedTuple):
     destination: Destination  # kept, so that its identity stays its own
     place: Place
     head: str  # request line and headers, as far as they are the same each time
+
+
+def _lines(headers: Mapping[str, str | None]) -> str:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
 
 def _attempt(answer: Answer, error: str | None, latency_ms: int) -> Attempt:
