@@ -1,7 +1,7 @@
 """The model itself: what a message and a batch cost, and a closed loop in SimPy that costs so.
 
-One loop of the router and one core of everybody else; what waits when the writer is free is
-the batch. `fitted` finds the costs that explain what was measured.
+One loop of the router and one core of everybody else; what waits when a writer is free is the
+batch, up to its share of what is unsettled. `fitted` finds the costs that explain what was measured.
 """
 
 import math
@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import simpy
 
-MOST = 500  # messages in a batch
+MOST = 200  # messages in a batch: router/stages/persist.py
+FEW = 8  # whatever the share: router/queues/memory.py
+WRITERS = 2  # router/pipeline.py
 TRIED = 1000  # messages, to see whether a wait explains a point
 FACTORS = tuple(1.15**step for step in range(-12, 7))
 LEAST_WAIT_S = 50e-6
@@ -90,13 +92,14 @@ class Model:
         self._loop = simpy.Resource(self.env)
         self._others = simpy.Resource(self.env)
         self._inbox = simpy.Store(self.env)
-        self._connections = connections
+        self._connections, self._unsettled = connections, 0
         self.latencies_s: list[float] = []
         self.batches: list[int] = []
 
     def run(self, messages: int) -> tuple[float, float, float]:
         """Return the rate, the median latency (ms) and the mean batch of so many messages."""
-        self.env.process(self._writer())
+        for _ in range(WRITERS):
+            self.env.process(self._writer())
         for _ in range(self._connections):
             self.env.process(self._client())
         while len(self.latencies_s) < messages:
@@ -113,15 +116,18 @@ class Model:
             began = self.env.now
             yield from self._hold(self._loop, self._costs.message)
             stored = self.env.event()
+            self._unsettled += 1
             yield self._inbox.put(stored)
             yield stored
+            self._unsettled -= 1
             self.latencies_s.append(self.env.now - began)
 
     def _writer(self) -> Steps:
-        # Whatever has arrived is the batch: router/queues/memory.py.
+        # Whatever has arrived is the batch, up to a share: router/queues/memory.py.
         while True:
             batch = [(yield self._inbox.get())]
-            while self._inbox.items and len(batch) < MOST:
+            share = min(MOST, max(FEW, math.ceil(self._unsettled / WRITERS)))
+            while self._inbox.items and len(batch) < share:
                 batch.append((yield self._inbox.get()))
             self.batches.append(len(batch))
             yield from self._hold(self._loop, self._costs.batch)

@@ -87,6 +87,10 @@ class Database:
         # Until it is known whose the sessions are: what is right with any.
         self._by_transaction = True
         self._pool: asyncpg.Pool | None = None
+        # Of the pool, and not given back to it between two statements: that is a timer and
+        # a task, a sixth of what a batch costs. So it is here that one waits.
+        self._spare: list[asyncpg.Connection] = []
+        self._turns = asyncio.Semaphore(size)
 
     async def open(self) -> None:
         """Make the pool, without a connection: the server may be away."""
@@ -122,6 +126,8 @@ class Database:
             return
         try:
             async with asyncio.timeout(CLOSE_S):
+                while self._spare:
+                    await self._pool.release(self._spare.pop())
                 await self._pool.close()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             self._pool.terminate()  # a time-out is an OSError; so is a server that left
@@ -165,16 +171,51 @@ class Database:
     ) -> AsyncIterator[asyncpg.Connection]:
         if self._pool is None:
             raise Transient("the database is not open")
-        with translated():
-            connection = await self._pool.acquire(timeout=ACQUIRE_S)
+        await self._turn()
         try:
-            yield connection
-        except (Transient, asyncio.CancelledError):
-            _cut_off(connection)  # whatever state it is in, nobody waits for it
-            raise
+            connection = await self._take(self._pool)
+            try:
+                yield connection
+            except (Transient, asyncio.CancelledError):
+                _cut_off(connection)  # whatever state it is in, nobody waits for it
+                raise
+            finally:
+                await self._give_back(self._pool, connection)
         finally:
+            self._turns.release()
+
+    async def _turn(self) -> None:
+        if self._turns.locked():
             with translated():
-                await self._pool.release(connection, timeout=CLOSE_S)
+                async with asyncio.timeout(ACQUIRE_S):
+                    await self._turns.acquire()
+        else:
+            await self._turns.acquire()
+
+    async def _take(self, pool: asyncpg.Pool) -> asyncpg.Connection:
+        while self._spare:
+            connection = self._spare.pop()
+            if _is_usable(connection):
+                return connection
+            await self._give_back(pool, connection)
+        with translated():
+            return await pool.acquire(timeout=ACQUIRE_S)
+
+    async def _give_back(
+        self, pool: asyncpg.Pool, connection: asyncpg.Connection
+    ) -> None:
+        if _is_usable(connection) and not pool.is_closing():
+            self._spare.append(connection)
+            return
+        with translated():
+            await pool.release(connection, timeout=CLOSE_S)
+
+
+def _is_usable(connection: asyncpg.Connection) -> bool:
+    try:
+        return not (connection.is_closed() or connection.is_in_transaction())
+    except asyncpg.InterfaceError:  # the pool has seen it break
+        return False
 
 
 async def _roll_back(connection: asyncpg.Connection) -> None:
