@@ -454,9 +454,13 @@ class Directory:
         found += self.groups.values()
         return sorted(c.id for c in found if c and c.version is not None)
 
-    def locks(self) -> list[int]:
-        """Return the advisory locks to take before opening conversations, in order."""
-        numbers = [_number(a) for a in self.by_alias] if self.is_moving else ()
+    def locks(self, *, everybody: bool) -> list[int]:
+        """Return the advisory locks to take before opening conversations, in order.
+
+        Those of new people are among them: what add_people takes later is held then.
+        """
+        whole = everybody or self.is_moving
+        numbers = map(_number, self.by_alias if whole else self._new_phones())
         return sorted(map(lock_key, {*self.unopened, *numbers}))
 
 

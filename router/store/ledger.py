@@ -180,13 +180,13 @@ class Ledger:
     async def _look_closer(
         self, tx: Transaction, batch: Batch, directory: Directory, look: Look
     ) -> Directory:
-        if look is Look.HOLD:
-            await _forget_the_deleted(tx, batch)
-        if locks := directory.locks():
+        # Everybody locks in one order: people, conversations, messages; record.sql too.
+        if locks := directory.locks(everybody=look is Look.HOLD):
             await tx.fetch(sql("lock"), locks)
         directory = await self._look_up(tx, batch)
         if look is Look.HOLD:
             await tx.fetch(sql("hold"), directory.conversation_ids())
+            await _forget_the_deleted(tx, batch)
             directory = await self._look_up(tx, batch)
         return directory
 

@@ -125,9 +125,10 @@ told as (
   from unnest($9::router.outbox_row[]) as o
   where o.status is null or o.status in (select key from kept)
 )
+-- In this order: whoever waits for a claim has its conversations, as in _look_closer (ledger.py).
 select 1 / (
-  (select count(*) from claimed) = $10::int
-  and (select count(*) from touched) = $11::int
+  (select count(*) from touched) = $11::int
+  and (select count(*) from claimed) = $10::int
   and not exists (select from unnest($6::text[]) as i (id)
                   join mensajes m on m.whatsapp_message_id = i.id)
   and not exists (select from unnest($6::text[]) as i (id)
