@@ -38,6 +38,9 @@ POLL_S = 1.0  # another process may have committed rows, or died
 PACE_S = 0.02  # between two claims
 YIELD_S = 0.25  # between two claims while senders wait
 YIELD_ROWS = 128  # at most, in such a claim: 512 a second, a tenth of the loop
+REACH = 4  # rows that a claim looks at, the oldest first, for each that it wants
+LEAST_WANTED = 64  # for that: a few more cost nothing
+MOST_REACH = 4**8  # where those led to nothing
 CLAIM_BYTES = 1024 * 1024  # of payloads at once: a message may be 3 MB long
 LOAN_BYTES = 8 * CLAIM_BYTES  # of payloads on loan to all readers together
 TEXT_CHARS = 500  # of an answer or an error
@@ -180,6 +183,10 @@ class OutboxQueue:
         self._news = asyncio.Event()
         self._busy, self._gate = busy, gate or Open()
         self._exchanged = 0.0  # monotonic
+        self._reach, self._is_short = (
+            REACH,
+            False,
+        )  # did the last claim get all it wanted
         self._wait_s = 0.0  # what the last look said: until the next one, or news
         self._due_at = self._idle_at = (
             0.0  # monotonic: the next row's time, the last look
@@ -298,7 +305,12 @@ class OutboxQueue:
             return [], POLL_S  # or as soon as a loan ends
         if self._forward:
             await self._bring_some_forward(self._forward)
+        if self._is_short and time.monotonic() >= self._idle_at + POLL_S:
+            await self._idle()  # what it looked at may stand behind heads that wait
         leases = await self._claim(limit)
+        self._is_short = 0 < len(leases) < limit
+        if len(leases) == limit:
+            self._reach = REACH
         if len(leases) == limit or self._forward:
             return leases, 0.0  # there may be more
         return leases, POLL_S if leases else await self._idle()
@@ -348,7 +360,12 @@ class OutboxQueue:
             window_s = self.destination.coalesce_statuses_s
             rows = await self._database.fetch(
                 *(sql("outbox_claim"), name, limit, token),
-                *(self._lease_s, CLAIM_BYTES, window_s),
+                *(
+                    self._lease_s,
+                    CLAIM_BYTES,
+                    window_s,
+                    self._reach * max(limit, LEAST_WANTED),
+                ),
             )
         leases = self._lend(token, rows)
         self._unheard.remove(token)
@@ -368,6 +385,7 @@ class OutboxQueue:
         now = time.monotonic()
         if now >= min(self._idle_at + POLL_S, self._due_at):
             self._idle_at = now
+            self._reach = min(4 * self._reach, MOST_REACH)
             rows = await self._database.fetch(sql("outbox_idle"), self.destination.name)
             due_in_s = rows[0]["due_in_s"] if rows else None
             self._due_at = now + (POLL_S if due_in_s is None else float(due_in_s))

@@ -1,6 +1,7 @@
 """The outbox, lent from a real PostgreSQL."""
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from router.queues.base import Lease
 from router.stages.base import Again, Bury, Runner
 from router.stages.notify import BEGIN_S, LEAST_BEGIN_S, Notify
 from router.store.database import Database
-from router.store.outbox import OutboxLease, OutboxQueue, lease_s
+from router.store.outbox import LEAST_WANTED, REACH, OutboxLease, OutboxQueue, lease_s
 from router.store.sql_files import sql
 from tests.faultproxy import FaultProxy
 from tests.servers import until
@@ -108,7 +109,7 @@ async def test_large_payloads_are_lent_to_all_readers_together_a_few_at_a_time(
 @pytest.mark.parametrize(
     ("statement", "arguments"),
     [
-        ("outbox_claim", ("crm", 10, 1, 25.0, 1_000_000, 0.0)),
+        ("outbox_claim", ("crm", 10, 1, 25.0, 1_000_000, 0.0, 40)),
         ("outbox_probe", ("crm", 1, 25.0)),
         ("outbox_idle", ("crm",)),
         ("outbox_forward", ("crm", None, 0)),
@@ -257,6 +258,39 @@ async def test_rows_behind_a_head_that_waits_are_not_looked_at_again(
         "select count(*) as n from router.outbox where next_attempt_at <= now()"
     )
     assert due["n"] == 0
+
+
+async def test_behind_a_long_lane_that_gives_nothing_the_others_are_found(
+    store: Database, queue: OutboxQueue
+) -> None:
+    looked_at = REACH * LEAST_WANTED
+    await insert(store, *(f"x{n}" for n in range(1 + looked_at)), lane="x")
+    await insert(store, "y", lane="y")
+    (head,) = await lend(OutboxQueue(store, CRM), 1)
+    assert head.item.key == "x0"
+    assert await nothing_to_lend(queue)  # and now it looks further
+    (other,) = await lend(queue)
+    assert other.item.key == "y"
+
+
+async def test_a_claim_does_not_look_at_a_whole_backlog_of_few_lanes(
+    store: Database,
+) -> None:
+    await store.execute(
+        """insert into router.outbox
+             (destination, key, lane, payload, next_attempt_at, state)
+           select 'crm', n::text, (n % 5)::text, '{}', now() - interval '1 day',
+                  'pending' from generate_series(1, 1000) n"""
+    )
+    rows = await store.fetch(
+        "explain analyze " + sql("outbox_claim"),
+        *("crm", 10, 1, 25.0, 1_000_000, 0.0, 10 * REACH),
+    )
+    plan = "\n".join(row[0] for row in rows)
+    often = max(int(loops) for loops in re.findall(r"loops=(\d+)", plan))
+    assert 5 <= often <= 10 * REACH, plan
+    lent = await store.fetch("select id from router.outbox where lease = 1")
+    assert len(lent) == 10
 
 
 async def test_nothing_of_a_lane_passes_a_row_on_loan(

@@ -6,27 +6,39 @@
 -- lock. The rows behind a head come along as far as they are due.
 --
 -- Found by outbox_due, so the backlog of another destination costs nothing, and by what is
--- still pending, never by a watermark: a number that commits late is just another row.
+-- still pending, never by a watermark: a number that commits late is just another row. Of a
+-- backlog of few lanes most rows are nobody's head: so the oldest are looked at, not all of it.
 -- A lane is looked up by open_lane, and by nothing that another index could serve: its state
 -- is said so that the partition of the ended is left out, and no index of the pending fits.
 -- $1 destination, $2 limit, $3 token, $4 seconds on loan, $5 bytes: rows are lent until
--- their payloads come to that; $6 seconds that a status waits for the next one (0: none)
+-- their payloads come to that; $6 seconds that a status waits for the next one (0: none);
+-- $7 rows to look at
 with
 quick as materialized (select set_config('synchronous_commit', 'off', true) as set),
 heads as materialized (
-  select o.id, o.lane, o.next_attempt_at
-  from router.outbox o
-  where o.destination = $1 and o.state = 'pending' and o.next_attempt_at <= now()
-    and (o.lease_until is null or o.lease_until <= now()) and not o.begun
-    and ($6 = 0 or o.created_at <= now() - make_interval(secs => $6)
-         or substring(o.payload for 24) <> convert_to('{"type":"message.status"', 'UTF8'))
-    and (o.lane = '' or not exists (
-      select from router.outbox e
-      where e.open_lane = $1 || ' ' || o.lane and e.id < o.id
-        and e.state not in ('done', 'dead')))
-  order by o.next_attempt_at, o.id
+  select l.id, l.lane, l.next_attempt_at
+  from (
+    select o.id, o.lane
+    from router.outbox o
+    where o.destination = $1 and o.state = 'pending' and o.next_attempt_at <= now()
+      and (o.lease_until is null or o.lease_until <= now()) and not o.begun
+      and ($6 = 0 or o.created_at <= now() - make_interval(secs => $6)
+           or substring(o.payload for 24) <> convert_to('{"type":"message.status"', 'UTF8'))
+    order by o.next_attempt_at, o.id
+    limit $7
+  ) w
+  cross join lateral (
+    select o.id, o.lane, o.next_attempt_at
+    from router.outbox o
+    where o.id = w.id and o.state not in ('done', 'dead')
+      and (o.lease_until is null or o.lease_until <= now())
+    for update skip locked
+  ) l
+  where w.lane = '' or not exists (
+    select from router.outbox e
+    where e.open_lane = $1 || ' ' || w.lane and e.id < w.id
+      and e.state not in ('done', 'dead'))
   limit $2
-  for update of o skip locked
 ),
 tails as materialized (
   -- No lane's second is wanted where there are firsts enough.
