@@ -18,6 +18,7 @@ _COMMENT = re.compile(r"--[^\n]*")
 _TABLE = re.compile(
     r"create (?:unlogged )?table (?:if not exists )?([\w.]+) \((.*?)\n\)", re.DOTALL
 )
+_PARTITION = re.compile(r"create table ([\w.]+) partition of|attach partition ([\w.]+)")
 _ALTER = re.compile(r"alter table ([\w.]+)((?:\s+(?:add|drop) column [^;]+)+);")
 _ADDED = re.compile(r"(add|drop) column (?:if (?:not )?exists )?(\w+)(.*)", re.DOTALL)
 _INDEX = re.compile(
@@ -100,8 +101,15 @@ def rights() -> frozenset[tuple[str, str]]:
         (t, verb.split()[0].upper()) for s in texts for verb, t in _VERBS.findall(s)
     }
     done |= {(table, "UPDATE") for text in texts for table in _UPSERT.findall(text)}
-    done |= {(table, "SELECT") for table in expected()}
-    return frozenset(right for right in done if right[0] in expected())
+    ours = expected().keys() | set(_partitions())
+    done |= {(table, "SELECT") for table in ours}
+    return frozenset(right for right in done if right[0] in ours)
+
+
+def _partitions() -> Iterator[str]:
+    for text in _scripts():
+        for made, attached in _PARTITION.findall(text):
+            yield made or attached
 
 
 def _scripts() -> Iterator[str]:

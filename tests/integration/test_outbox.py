@@ -1,6 +1,7 @@
 """The outbox, lent from a real PostgreSQL."""
 
 import asyncio
+import itertools
 import re
 import time
 from collections.abc import Sequence
@@ -106,7 +107,7 @@ async def test_large_payloads_are_lent_to_all_readers_together_a_few_at_a_time(
     assert keys((await queue._exchange(10))[0]) == ["d"]
 
 
-@pytest.mark.parametrize(
+STATEMENTS = pytest.mark.parametrize(
     ("statement", "arguments"),
     [
         ("outbox_claim", ("crm", 10, 1, 25.0, 1_000_000, 0.0, 40)),
@@ -121,13 +122,51 @@ async def test_large_payloads_are_lent_to_all_readers_together_a_few_at_a_time(
         ("replies_unsettled", ("whatsapp", 10)),
     ],
 )
+
+
+# The first column of an index, or a place; all of the index of the unknown, who are few, and
+# the count of what is pending.
+NARROW = re.compile(
+    r"outbox_due .*Index Cond: \(+destination ="
+    r"|outbox_lane .*Index Cond: \(+open_lane ="
+    r"|outbox_open_pkey .*Index Cond: \(+id ="
+    r"|TID Cond"
+    r"|outbox_unknown "
+    r"|Index Only Scan using outbox_due "
+)
+
+
+@STATEMENTS
+async def test_no_plan_made_while_nothing_is_to_be_told_walks_a_later_backlog(
+    store: Database,
+    statement: str,
+    arguments: tuple[Any, ...],
+) -> None:
+    # As autovacuum leaves it; then every way to a row seems to cost the same.
+    await store.execute("analyze router.outbox_open")
+    rows = await store.fetch("explain " + sql(statement), *arguments)
+    plan = [row[0].strip() for row in rows]
+    looks = [
+        f"{line} {then}"
+        for line, then in itertools.pairwise([*plan, ""])
+        if "Scan" in line and " on outbox_open" in line
+    ]
+    assert looks
+    walks = [look for look in looks if not NARROW.search(look)]
+    assert not walks, "\n".join(plan)
+
+
+@STATEMENTS
 async def test_what_was_told_costs_those_who_tell_nothing(
     store: Database, statement: str, arguments: tuple[Any, ...]
 ) -> None:
     rows = await store.fetch("explain " + sql(statement), *arguments)
-    plan = "\n".join(row[0] for row in rows)
-    assert "outbox_open" in plan
-    assert "outbox_ended" not in plan
+    plan = [row[0] for row in rows]
+    assert any("outbox_open" in line for line in plan)
+    ended = [line for line in plan if "outbox_ended" in line]
+    # Only settling knows it, and puts in what was told just now.
+    assert all(line.strip().startswith("->  Insert on outbox_ended") for line in ended)
+    assert bool(ended) == (statement == "outbox_settle")
 
 
 async def test_a_row_is_lent_once_told_and_done(
@@ -271,6 +310,20 @@ async def test_behind_a_long_lane_that_gives_nothing_the_others_are_found(
     assert await nothing_to_lend(queue)  # and now it looks further
     (other,) = await lend(queue)
     assert other.item.key == "y"
+
+
+async def test_rows_that_were_due_before_their_head_lead_to_it(
+    store: Database, queue: OutboxQueue
+) -> None:
+    # It was tried and had to wait; what came meanwhile fills all that a claim looks at.
+    looked_at = REACH * LEAST_WANTED
+    await insert(store, *(f"x{n}" for n in range(2 + looked_at)), lane="x")
+    await store.execute(
+        "update router.outbox set next_attempt_at = now() - interval '1 hour'"
+        " where key <> 'x0'"
+    )
+    await insert(store, "y", lane="y")
+    assert keys(await lend(queue, 3)) == ["x0", "x1", "x2"]
 
 
 async def test_a_claim_does_not_look_at_a_whole_backlog_of_few_lanes(

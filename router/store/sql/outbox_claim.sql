@@ -7,38 +7,47 @@
 --
 -- Found by outbox_due, so the backlog of another destination costs nothing, and by what is
 -- still pending, never by a watermark: a number that commits late is just another row. Of a
--- backlog of few lanes most rows are nobody's head: so the oldest are looked at, not all of it.
--- A lane is looked up by open_lane, and by nothing that another index could serve: its state
--- is said so that the partition of the ended is left out, and no index of the pending fits.
+-- backlog of few lanes most rows are nobody's head: so the oldest are looked at, not all of it,
+-- and one that is due before its head (which was tried, and waited) leads to the head.
+--
+-- While a table is empty one look at a row seems to cost as much as a walk through all of it,
+-- and a plan that was made then is kept when there is a backlog. So each step can only be done
+-- in one way: a lane by outbox_lane ("+ 0": not by the primary key), and the rows to change by
+-- their place. A test asks for such plans.
 -- $1 destination, $2 limit, $3 token, $4 seconds on loan, $5 bytes: rows are lent until
 -- their payloads come to that; $6 seconds that a status waits for the next one (0: none);
 -- $7 rows to look at
 with
 quick as materialized (select set_config('synchronous_commit', 'off', true) as set),
 heads as materialized (
-  select l.id, l.lane, l.next_attempt_at
+  select distinct id, lane, next_attempt_at
   from (
-    select o.id, o.lane
-    from router.outbox o
-    where o.destination = $1 and o.state = 'pending' and o.next_attempt_at <= now()
-      and (o.lease_until is null or o.lease_until <= now()) and not o.begun
-      and ($6 = 0 or o.created_at <= now() - make_interval(secs => $6)
-           or substring(o.payload for 24) <> convert_to('{"type":"message.status"', 'UTF8'))
-    order by o.next_attempt_at, o.id
-    limit $7
-  ) w
-  cross join lateral (
-    select o.id, o.lane, o.next_attempt_at
-    from router.outbox o
-    where o.id = w.id and o.state not in ('done', 'dead')
-      and (o.lease_until is null or o.lease_until <= now())
-    for update skip locked
-  ) l
-  where w.lane = '' or not exists (
-    select from router.outbox e
-    where e.open_lane = $1 || ' ' || w.lane and e.id < w.id
-      and e.state not in ('done', 'dead'))
-  limit $2
+    select l.id, l.lane, l.next_attempt_at
+    from (
+      select id, lane, next_attempt_at from router.outbox_open
+      where destination = $1 and state = 'pending' and next_attempt_at <= now()
+        and (lease_until is null or lease_until <= now()) and not begun
+      order by next_attempt_at, id
+      limit $7
+    ) o
+    cross join lateral (
+      select b.id, b.next_attempt_at from router.outbox_open b
+      where b.open_lane = $1 || ' ' || o.lane
+        and b.id + 0 >= case o.lane when '' then o.id else 0 end
+      order by b.id + 0
+      limit 1
+    ) h
+    cross join lateral (
+      select i.id, i.lane, i.next_attempt_at from router.outbox_open i
+      where i.id = h.id and i.state <> 'unknown' and i.next_attempt_at <= now()
+        and (i.lease_until is null or i.lease_until <= now()) and not i.begun
+        and ($6 = 0 or i.created_at <= now() - make_interval(secs => $6)
+             or substring(i.payload for 24) <> convert_to('{"type":"message.status"', 'UTF8'))
+      for update skip locked
+    ) l
+    where h.id = o.id or h.next_attempt_at > o.next_attempt_at
+    limit $2
+  ) found
 ),
 tails as materialized (
   -- No lane's second is wanted where there are firsts enough.
@@ -47,21 +56,22 @@ tails as materialized (
   from heads
 ),
 picked as materialized (
-  select s.id from (
-  select r.id,
+  select s.spot from (
+  select r.spot,
          sum(r.size) over (order by r.place, h.next_attempt_at, r.id) - r.size as before
   from heads h
   cross join lateral (
-    select b.id, b.size, row_number() over (order by b.id) as place,
+    select b.id, b.spot, b.size, row_number() over (order by b.id) as place,
            bool_and(b.next_attempt_at <= now()
                     and (b.lease_until is null or b.lease_until <= now()) and not b.begun)
              over (order by b.id) as due
     from (
-      select id, next_attempt_at, lease_until, begun, octet_length(payload) as size
-      from router.outbox
-      where open_lane = $1 || ' ' || h.lane and id >= h.id and state not in ('done', 'dead')
-        and id <= case h.lane when '' then h.id else 9223372036854775807 end
-      order by id
+      select id, ctid as spot, next_attempt_at, lease_until, begun,
+             octet_length(payload) as size
+      from router.outbox_open
+      where open_lane = $1 || ' ' || h.lane and id + 0 >= h.id
+        and id + 0 <= case h.lane when '' then h.id else 9223372036854775807 end
+      order by id + 0
       limit (select each from tails)
     ) b
   ) r
@@ -71,11 +81,9 @@ picked as materialized (
   ) s
   where s.before < $5
 )
-update router.outbox o
+update router.outbox_open o
 set lease = $3, lease_until = now() + make_interval(secs => $4)
 from quick, picked p
-where o.id = p.id
-  -- not "= 'pending'": that would invite a walk through the index of all pending rows
-  and o.state not in ('done', 'dead', 'unknown')
+where o.ctid = p.spot and o.state <> 'unknown'
   and (o.lease_until is null or o.lease_until <= now())
 returning o.id, o.key, o.lane, o.payload, o.attempts

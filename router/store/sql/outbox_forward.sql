@@ -7,21 +7,20 @@
 -- the table), $3 after this id
 with
 waiting as materialized (
-  select id, next_attempt_at,
+  select id, ctid as spot, next_attempt_at,
          case when not_before > now() then not_before else created_at end as due
-  from router.outbox
+  from router.outbox_open
   where destination = $1 and state = 'pending' and (next_attempt_at, id) > (coalesce($2, now()), $3)
   order by next_attempt_at, id
   limit 1000
 ),
 moved as (
-  update router.outbox o set next_attempt_at = w.due
-  from (select w.id, w.due from waiting w
-        join lateral (select from router.outbox l where l.id = w.id
-                        and l.state not in ('done', 'dead')
+  update router.outbox_open o set next_attempt_at = w.due
+  from (select w.spot, w.due from waiting w
+        join lateral (select from router.outbox_open l where l.id = w.id
                       for no key update skip locked) l on true
         where w.due < w.next_attempt_at) w
-  where o.id = w.id and o.state not in ('done', 'dead') and o.lease is null
+  where o.ctid = w.spot and o.lease is null
 )
 select next_attempt_at, id from waiting
 order by next_attempt_at desc, id desc

@@ -7,31 +7,30 @@
 -- $1 destination
 with
 blocked as materialized (
-  select o.id, head.next_attempt_at
+  select o.id, o.spot, head.next_attempt_at
   from (
-    select id, lane from router.outbox
+    select id, ctid as spot, lane from router.outbox_open
     where destination = $1 and state = 'pending' and next_attempt_at <= now() and lane <> ''
     order by next_attempt_at, id
     limit 1000
   ) o
   cross join lateral (
-    select h.id, h.next_attempt_at from router.outbox h
-    where h.open_lane = $1 || ' ' || o.lane and h.state not in ('done', 'dead')
-    order by h.id
+    select h.id, h.next_attempt_at from router.outbox_open h
+    where h.open_lane = $1 || ' ' || o.lane
+    order by h.id + 0
     limit 1
   ) head
   where head.id < o.id and head.next_attempt_at > now()
 ),
 parked as (
-  update router.outbox o set next_attempt_at = b.next_attempt_at
+  update router.outbox_open o set next_attempt_at = b.next_attempt_at
   from (select b.* from blocked b
-        join lateral (select from router.outbox l where l.id = b.id
-                        and l.state not in ('done', 'dead')
+        join lateral (select from router.outbox_open l where l.id = b.id
                       for no key update skip locked) l on true) b
-  where o.id = b.id and o.state not in ('done', 'dead')
+  where o.ctid = b.spot
 )
 select extract(epoch from w.next_attempt_at - now())::float8 as due_in_s
-from router.outbox w
+from router.outbox_open w
 where w.destination = $1 and w.state = 'pending' and w.next_attempt_at > now()
 order by w.next_attempt_at, w.id
 limit 1

@@ -2,24 +2,26 @@
 -- longest for its turn, also when its time has not come (`early`), but never before what a
 -- Retry-After asked for.
 --
--- As in outbox_claim.sql a lane is taken by the lock on its head. Rows behind a head lead to
--- that head, so that a lane with a long tail cannot hide that there is something to lend.
+-- As in outbox_claim.sql a lane is taken by the lock on its head, and each step has one way.
+-- Rows behind a head lead to that head, so that a lane with a long tail cannot hide that there
+-- is something to lend.
 -- $1 destination, $2 token, $3 seconds on loan
 with
 quick as materialized (select set_config('synchronous_commit', 'off', true) as set),
 heads as materialized (
-  select h.id
+  select h.id, h.spot
   from (
-    select id, lane from router.outbox
+    select id, lane from router.outbox_open
     where destination = $1 and state = 'pending'
     order by next_attempt_at, id
     limit 200
   ) o
   cross join lateral (
-    select b.id, b.not_before, b.next_attempt_at, b.lease_until, b.begun from router.outbox b
-    where b.open_lane = $1 || ' ' || o.lane and b.state not in ('done', 'dead')
-      and b.id >= case o.lane when '' then o.id else 0 end
-    order by b.id
+    select b.id, b.ctid as spot, b.not_before, b.next_attempt_at, b.lease_until, b.begun
+    from router.outbox_open b
+    where b.open_lane = $1 || ' ' || o.lane
+      and b.id + 0 >= case o.lane when '' then o.id else 0 end
+    order by b.id + 0
     limit 1
   ) h
   where (h.not_before is null or h.not_before <= now())
@@ -27,15 +29,13 @@ heads as materialized (
   limit 1
 ),
 picked as materialized (
-  select l.id from heads h
-  join lateral (select o.id from router.outbox o where o.id = h.id
-                  and o.state not in ('done', 'dead')
+  select h.spot from heads h
+  join lateral (select from router.outbox_open o where o.id = h.id
                 for update skip locked) l on true
 )
-update router.outbox o
+update router.outbox_open o
 set lease = $2, lease_until = now() + make_interval(secs => $3)
 from quick, picked p
-where o.id = p.id
-  and o.state not in ('done', 'dead', 'unknown')
+where o.ctid = p.spot and o.state <> 'unknown'
   and (o.lease_until is null or o.lease_until <= now())
 returning o.id, o.key, o.lane, o.payload, o.attempts, o.next_attempt_at > now() as early

@@ -5,6 +5,9 @@
 -- since nobody knows whether the first commit was heard, adds no attempt.
 -- Returns which were taken.
 --
+-- What is told, or will never be, leaves the rows that claims walk through. As in
+-- outbox_claim.sql each step has one way: rows are found by their id and taken by their place.
+--
 -- The disk is not waited for (`quick`), here and in a claim: what a crash of the server takes
 -- back is told once more under its webhook-id, and senders need the disk for their commits.
 -- $1 notes (router.note_row): delay_s is null to keep the place, floor_s what a Retry-After
@@ -12,8 +15,32 @@
 -- against the schedule if it counts
 with
 quick as materialized (select set_config('synchronous_commit', 'off', true) as set),
-ended as (
-  update router.outbox o set
+noted as materialized (
+  select n.*, i.spot
+  from quick, unnest($1::router.note_row[]) as n
+  cross join lateral (
+    select o.ctid as spot from router.outbox_open o
+    where o.id = n.id and o.lease = n.token
+    offset 0
+  ) i
+),
+gone as (
+  delete from router.outbox_open o
+  using noted n
+  where n.state in ('done', 'dead') and o.ctid = n.spot and o.lease = n.token
+  returning o.*, n.state as became, n.counts, n.tried, n.ago_s, n.status, n.latency_ms,
+    n.answer, n.error
+),
+moved as (
+  insert into router.outbox_ended (id, destination, key, lane, payload, attempts,
+    next_attempt_at, state, created_at, not_before)
+  overriding system value
+  select id, destination, key, lane, payload, attempts + counts::integer,
+    next_attempt_at, became, created_at, not_before
+  from gone
+),
+stayed as (
+  update router.outbox_open o set
     state = n.state,
     attempts = o.attempts + n.counts::integer,
     next_attempt_at = greatest(
@@ -24,11 +51,14 @@ ended as (
     begun = false,
     lease = null,
     lease_until = null
-  from quick, unnest($1::router.note_row[]) as n
-  -- Neither "= 'pending'" nor the destination: a plan made while the table was small would
-  -- walk the index of the pending rows instead of going by id.
-  where o.id = n.id and o.lease = n.token and o.state not in ('done', 'dead')
+  from noted n
+  where n.state not in ('done', 'dead') and o.ctid = n.spot and o.lease = n.token
   returning o.id, n.tried, n.ago_s, n.status, n.latency_ms, n.answer, n.error
+),
+ended as (
+  select id, tried, ago_s, status, latency_ms, answer, error from gone
+  union all
+  select * from stayed
 ),
 told as (
   insert into router.attempts (outbox_id, at, status, latency_ms, answer, error)

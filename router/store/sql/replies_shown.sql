@@ -3,7 +3,7 @@
 -- $1 outbox rows, $2 rows of mensajes, $3 what to say in place of $4
 with
 shown as (
-  update router.outbox set next_attempt_at = 'infinity'
+  update router.outbox_open set next_attempt_at = 'infinity'
   where id = any($1::bigint[]) and state = 'unknown'
 )
 update mensajes set error_mensaje = $3
