@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from router.cli.fake_rules import Meter
 from router.destinations.governor import (
+    LATE_S,
     PAIR_BURST,
     SWEEP,
     WARY_S,
@@ -51,6 +52,16 @@ def test_a_number_keeps_under_its_limit_in_every_second() -> None:
         line.send(str(person))
     assert line.most_within(1.0) <= 80
     assert line.now < 400 / 70  # and does not dawdle
+
+
+@pytest.mark.parametrize("limit", [20, 80, 200])
+def test_what_arrives_a_little_late_meets_no_full_second(limit: int) -> None:
+    line = Line(Governor(number_per_s=limit))
+    for person in range(5 * limit):
+        line.send(str(person))
+    # What leaves at first, a burst among it, arrives as late as may be; the rest at once.
+    line.sent = [(max(at, LATE_S), who) for at, who in line.sent]
+    assert line.most_within(1.0) <= limit
 
 
 def test_numbers_do_not_share() -> None:

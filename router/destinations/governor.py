@@ -8,9 +8,9 @@ developers.facebook.com/docs/whatsapp/cloud-api/overview):
 
 Each is a bucket, kept as one number: the time at which it is full again ("theoretical arrival
 time", ATM Forum GCRA). What a window of w seconds lets through is then burst + w x rate at
-most. For a number the burst is a tenth of the limit and the rate the rest, so no second holds
-more than the limit. For a pair the burst stays below Meta's: what leaves evenly arrives
-unevenly.
+most. What leaves evenly arrives unevenly, so both stay below Meta's: a number's burst is a
+twentieth of its limit, and the rate such that what is up to LATE_S on its way meets no full
+second.
 
 Meta's sentence about bursts can be read more strictly: after a burst nothing at all until its
 time has passed. People who tap through a menu would then wait for seconds at each step, so
@@ -26,6 +26,7 @@ from types import MappingProxyType
 NUMBER_PER_S = 80.0
 PAIR_INTERVAL_S = 6.0
 PAIR_BURST = 40  # Meta: 45
+LATE_S = 0.05  # some messages arrive later than others
 PAIR_WINDOW_S = 6.0  # in which the messages of one burst leave, read strictly
 RESERVE = 0.5  # of a number's burst, which bulk leaves to direct replies
 WARY_S = 3600.0  # for so long after a complaint a pair repays
@@ -180,8 +181,9 @@ class Governor:
 
 
 def _burst(per_s: float) -> int:
-    return max(1, math.floor(per_s / 10))
+    # Two, where there is room for them: one to reserve.
+    return max(1, math.floor(per_s / 20), min(2, math.floor(per_s / 10)))
 
 
 def _rate(per_s: float) -> float:
-    return max(per_s - _burst(per_s), per_s / 2)
+    return max((per_s - _burst(per_s)) / (1 + LATE_S), per_s / 2)
