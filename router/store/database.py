@@ -16,6 +16,7 @@ than read the index that has the order. What a session is told depends on whose 
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
@@ -28,6 +29,7 @@ from router.store.pooler import COMMAND_S, CONNECT_S, NAME, Mode, mode_of
 
 ACQUIRE_S = 4.0
 CLOSE_S = 1.0
+IDLE_S = 300.0  # after which a connection that nobody took is closed
 STATEMENTS = 100  # prepared ones that a session of our own keeps
 SESSION = {
     "statement_timeout": "3500ms",
@@ -88,8 +90,9 @@ class Database:
         self._by_transaction = True
         self._pool: asyncpg.Pool | None = None
         # Of the pool, and not given back to it between two statements: that is a timer and
-        # a task, a sixth of what a batch costs. So it is here that one waits.
-        self._spare: list[asyncpg.Connection] = []
+        # a task, a sixth of what a batch costs. So it is here that one waits. The newest last,
+        # each with the time since when nobody took it.
+        self._spare: list[tuple[float, asyncpg.Connection]] = []
         self._turns = asyncio.Semaphore(size)
 
     async def open(self) -> None:
@@ -99,7 +102,7 @@ class Database:
                 self.dsn,
                 min_size=0,
                 max_size=self._size,
-                max_inactive_connection_lifetime=300.0,
+                max_inactive_connection_lifetime=0.1,  # after IDLE_S here
                 connection_class=_Connection,
                 connect=self._connect,
             )
@@ -127,7 +130,8 @@ class Database:
         try:
             async with asyncio.timeout(CLOSE_S):
                 while self._spare:
-                    await self._pool.release(self._spare.pop())
+                    _, connection = self._spare.pop()
+                    await self._pool.release(connection)
                 await self._pool.close()
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             self._pool.terminate()  # a time-out is an OSError; so is a server that left
@@ -194,21 +198,30 @@ class Database:
 
     async def _take(self, pool: asyncpg.Pool) -> asyncpg.Connection:
         while self._spare:
-            connection = self._spare.pop()
+            _, connection = self._spare.pop()
             if _is_usable(connection):
                 return connection
-            await self._give_back(pool, connection)
+            await _release(pool, connection)
         with translated():
             return await pool.acquire(timeout=ACQUIRE_S)
 
     async def _give_back(
         self, pool: asyncpg.Pool, connection: asyncpg.Connection
     ) -> None:
+        now = time.monotonic()
         if _is_usable(connection) and not pool.is_closing():
-            self._spare.append(connection)
-            return
-        with translated():
-            await pool.release(connection, timeout=CLOSE_S)
+            self._spare.append((now, connection))
+        else:
+            await _release(pool, connection)
+        if self._spare and now - self._spare[0][0] > IDLE_S:
+            _, forgotten = self._spare.pop(0)
+            with suppress(Transient):
+                await _release(pool, forgotten)
+
+
+async def _release(pool: asyncpg.Pool, connection: asyncpg.Connection) -> None:
+    with translated():
+        await pool.release(connection, timeout=CLOSE_S)
 
 
 def _is_usable(connection: asyncpg.Connection) -> bool:

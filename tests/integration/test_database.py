@@ -9,6 +9,7 @@ import pytest
 from router.errors import Poison, Transient
 from router.store import database as database_module
 from router.store.database import Database
+from tests.servers import until
 
 
 @pytest.fixture
@@ -55,6 +56,33 @@ async def test_a_connection_that_was_ended_is_replaced(
     while after == before:
         with contextlib.suppress(Transient):  # that it is gone is heard in a moment
             after = await pid(single)
+
+
+async def test_connections_that_nobody_takes_any_more_are_closed(
+    store: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = Database(store.dsn, size=3)
+    await at_once.open()
+    try:
+        used = await asyncio.gather(
+            *(
+                at_once.fetch("select pg_sleep(0.05), pg_backend_pid()")
+                for _ in range(3)
+            )
+        )
+        pids = {rows[0][1] for rows in used}
+        assert len(pids) == 3
+        monkeypatch.setattr(database_module, "IDLE_S", 0.05)
+        await until(lambda: _only_one_is_left(at_once, pids))
+    finally:
+        await at_once.close()
+
+
+async def _only_one_is_left(database: Database, pids: set[int]) -> bool:
+    (row,) = await database.fetch(
+        "select count(*) from pg_stat_activity where pid = any($1::int[])", list(pids)
+    )
+    return bool(row[0] == 1)
 
 
 async def test_what_failed_leaves_the_connection_as_it_was(single: Database) -> None:
