@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from router.config import Destination
 from router.model import Fetching
 from router.store.database import Database, Row
-from router.store.outbox import Gate, Note, OutboxQueue, note_rows
+from router.store.gate import Gate
+from router.store.loans import Note, note_rows
+from router.store.outbox import OutboxQueue
 from router.store.sql_files import sql
 
 

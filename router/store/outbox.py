@@ -19,17 +19,17 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
-from typing import Any, NamedTuple, Protocol
 
 from router import telemetry
 from router.config import Destination
 from router.errors import QueueClosed
 from router.model import Attempt, Notification
-from router.queues.base import STORED, QueueStats, Tally
+from router.queues.base import QueueStats
 from router.store.database import Database, Row
+from router.store.gate import Gate, Open
+from router.store.loans import Note, OutboxLease, note_rows
 from router.store.sql_files import sql
 
 LEASE_S = 25.0  # what a dead process held must be tried again within 30 s
@@ -43,7 +43,6 @@ LEAST_WANTED = 64  # for that: a few more cost nothing
 MOST_REACH = 4**8  # where those led to nothing
 CLAIM_BYTES = 1024 * 1024  # of payloads at once: a message may be 3 MB long
 LOAN_BYTES = 8 * CLAIM_BYTES  # of payloads on loan to all readers together
-TEXT_CHARS = 500  # of an answer or an error
 
 
 def lease_s(destination: Destination) -> float:
@@ -53,112 +52,6 @@ def lease_s(destination: Destination) -> float:
     `timeout_s` + LEAST_BEGIN_S; a test holds the two together.
     """
     return max(LEASE_S, destination.timeout_s + MARGIN_S + 1.0)
-
-
-class Gate(Protocol):
-    """Knows whether the destination is down."""
-
-    @property
-    def probes(self) -> bool:
-        """Whether the next row that is lent, alone, is to show that it is up again."""
-
-    def lends_in_s(self) -> float:
-        """Return in how many seconds rows may be lent: 0 when now."""
-
-    def probe(self, row: int) -> None:
-        """Let *row*, just lent, be the one that is tried."""
-
-    def probe_untried(self, row: int) -> None:
-        """Forget *row*: its loan ended without an attempt."""
-
-
-class Open:
-    """The gate of a destination that is never down."""
-
-    probes = False
-
-    def lends_in_s(self) -> float:
-        """Return 0: always now."""
-        return 0.0
-
-    def probe(self, row: int) -> None:
-        """Nobody asks."""
-
-    def probe_untried(self, row: int) -> None:
-        """Nobody asked."""
-
-
-class Note(NamedTuple):
-    """How a loan ended, until it is written down."""
-
-    id: int
-    token: int
-    key: str
-    state: str
-    delay_s: float | None  # None: keep the place
-    at: float  # monotonic
-    attempt: Attempt | None
-    counts: bool  # against the schedule
-
-
-@dataclass(slots=True, eq=False)
-class OutboxLease:
-    """One row on loan; settling it twice is a bug and raises RuntimeError."""
-
-    item: Notification
-    token: int
-    _queue: "OutboxQueue"
-    _early: bool = False  # lent before its time
-    _since: float = field(default_factory=time.monotonic)
-    _attempt: Attempt | None = None
-    _free: bool = False  # the attempt counts for nothing
-    _over: bool = (
-        False  # the stage has ended it; that the loop ends it too says nothing new
-    )
-
-    @property
-    def attempt(self) -> int:
-        """1 on the first loan, one more after each attempt that was made."""
-        return self.item.attempts + 1
-
-    def ack(self, tally: Tally = STORED) -> None:
-        """End the loan: the destination was told."""
-        del tally
-        self._end("done")
-
-    def nack(self, delay_s: float = 0.0) -> None:
-        """End the loan: without a delay the row keeps its place."""
-        self._end("pending", delay_s or None)
-
-    def bury(self, reason: str) -> None:
-        """End the loan: whoever buries has written *reason* down already."""
-        del reason
-        self._end("dead")
-
-    def end_now(self, state: str, delay_s: float | None = None) -> None:
-        """End the loan before its batch does."""
-        self._end(state, delay_s or None)
-        self._over = True
-
-    def _end(self, state: str, delay_s: float | None = None) -> None:
-        if self._over:
-            self._over = False
-            return
-        attempt = self._attempt
-        kept = self._early and state == "pending" and delay_s is None
-        self._queue._end(  # noqa: SLF001 -- one module
-            self,
-            Note(
-                self.item.id,
-                self.token,
-                self.item.key,
-                state,
-                delay_s,
-                time.monotonic(),
-                attempt,
-                attempt is not None and not (kept or self._free),
-            ),
-        )
 
 
 class OutboxQueue:
@@ -204,7 +97,7 @@ class OutboxQueue:
     ) -> None:
         """Note an attempt on a row that is on loan: its lease, when settled, counts it."""
         if lease := self._on_loan.get(id(notification)):
-            lease._attempt, lease._free = attempt, not counts  # noqa: SLF001 -- one module
+            lease.tried, lease.free = attempt, not counts
 
     def end(self, notification: Notification, delay_s: float | None) -> None:
         """End a row's loan before its batch ends: told (None), or tried again so late."""
@@ -219,7 +112,7 @@ class OutboxQueue:
     def early(self, notification: Notification) -> bool:
         """Return whether *notification* is lent before its time, to see who answers."""
         lease = self._on_loan.get(id(notification))
-        return lease is not None and lease._early  # noqa: SLF001 -- one module
+        return lease is not None and lease.early
 
     def bring_forward(self) -> None:
         """Lend soon what waits for a later attempt: the destination is back."""
@@ -278,7 +171,7 @@ class OutboxQueue:
             unsettled=len(loans) + len(self._notes),
             size_bytes=self._bytes_on_loan(),
             bound=0,
-            oldest_s=max((now - lease._since for lease in loans), default=0.0),  # noqa: SLF001
+            oldest_s=max((now - lease.since for lease in loans), default=0.0),
         )
 
     def _bytes_on_loan(self) -> int:
@@ -376,7 +269,7 @@ class OutboxQueue:
     def _lend(self, token: int, rows: list[Row]) -> list[OutboxLease]:
         rows.sort(key=itemgetter("id"))  # a lane's order; RETURNING has none
         early = self._gate.probes and bool(rows) and rows[0]["early"]
-        leases = [OutboxLease(self._item(row), token, self, early) for row in rows]
+        leases = [OutboxLease(self._item(row), token, self._end, early) for row in rows]
         self._on_loan.update({id(lease.item): lease for lease in leases})
         return leases
 
@@ -409,32 +302,3 @@ class OutboxQueue:
                 await self._news.wait()
         except TimeoutError:
             return
-
-
-def note_rows(notes: Sequence[Note]) -> list[tuple[Any, ...]]:
-    """Return *notes* as router.note_row."""
-    now = time.monotonic()
-    return [
-        (note.id, note.token, note.state, note.delay_s, *_tried(note, now))
-        for note in notes
-    ]
-
-
-def _tried(note: Note, now: float) -> tuple[Any, ...]:
-    attempt, ago_s = note.attempt, now - note.at
-    if attempt is None:
-        return None, ago_s, False, False, None, None, None, None
-    return (
-        attempt.retry_after_s if note.state == "pending" else None,
-        ago_s,
-        True,
-        note.counts,
-        attempt.status,
-        attempt.latency_ms,
-        _start(attempt.answer),
-        _start(attempt.error),
-    )
-
-
-def _start(text: str | None) -> str | None:
-    return None if text is None else text[:TEXT_CHARS].replace("\0", "\ufffd")

@@ -18,7 +18,8 @@ from router.errors import Transient
 from router.model import Notification, Sending
 from router.store.database import Row
 from router.store.dead_letters import DeadLetters
-from router.store.outbox import Note, OutboxQueue, note_rows
+from router.store.loans import Note, note_rows
+from router.store.outbox import OutboxQueue
 from router.store.rows import REPLY_KEY
 from router.store.sql_files import sql
 from router.whatsapp.storable import text

@@ -19,7 +19,8 @@ from router.queues.durable import DurableQueue
 from router.queues.memory import MemoryQueue
 from router.store import database, outbox, rows
 from router.store.ledger import Ledger, Outcome
-from router.store.outbox import OutboxLease, OutboxQueue
+from router.store.loans import OutboxLease
+from router.store.outbox import OutboxQueue
 from router.store.rows import OutboxRow
 
 WINDOW_S = 0.02

@@ -17,7 +17,8 @@ from router.queues.base import Lease
 from router.stages.base import Again, Bury, Runner
 from router.stages.notify import BEGIN_S, LEAST_BEGIN_S, Notify
 from router.store.database import Database
-from router.store.outbox import LEAST_WANTED, REACH, OutboxLease, OutboxQueue, lease_s
+from router.store.loans import OutboxLease
+from router.store.outbox import LEAST_WANTED, REACH, OutboxQueue, lease_s
 from router.store.sql_files import sql
 from tests.faultproxy import FaultProxy
 from tests.servers import until

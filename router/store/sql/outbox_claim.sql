@@ -13,7 +13,7 @@
 -- While a table is empty one look at a row seems to cost as much as a walk through all of it,
 -- and a plan that was made then is kept when there is a backlog. So each step can only be done
 -- in one way: a lane by outbox_lane ("+ 0": not by the primary key), and the rows to change by
--- their place. A test asks for such plans.
+-- an array of their ids (a join may begin at either side). A test asks for such plans.
 -- $1 destination, $2 limit, $3 token, $4 seconds on loan, $5 bytes: rows are lent until
 -- their payloads come to that; $6 seconds that a status waits for the next one (0: none);
 -- $7 rows to look at
@@ -56,18 +56,17 @@ tails as materialized (
   from heads
 ),
 picked as materialized (
-  select s.spot from (
-  select r.spot,
+  select s.id from (
+  select r.id,
          sum(r.size) over (order by r.place, h.next_attempt_at, r.id) - r.size as before
   from heads h
   cross join lateral (
-    select b.id, b.spot, b.size, row_number() over (order by b.id) as place,
+    select b.id, b.size, row_number() over (order by b.id) as place,
            bool_and(b.next_attempt_at <= now()
                     and (b.lease_until is null or b.lease_until <= now()) and not b.begun)
              over (order by b.id) as due
     from (
-      select id, ctid as spot, next_attempt_at, lease_until, begun,
-             octet_length(payload) as size
+      select id, next_attempt_at, lease_until, begun, octet_length(payload) as size
       from router.outbox_open
       where open_lane = $1 || ' ' || h.lane and id + 0 >= h.id
         and id + 0 <= case h.lane when '' then h.id else 9223372036854775807 end
@@ -83,7 +82,7 @@ picked as materialized (
 )
 update router.outbox_open o
 set lease = $3, lease_until = now() + make_interval(secs => $4)
-from quick, picked p
-where o.ctid = p.spot and o.state <> 'unknown'
+from quick
+where o.id = any(array(select id from picked)) and o.state <> 'unknown'
   and (o.lease_until is null or o.lease_until <= now())
 returning o.id, o.key, o.lane, o.payload, o.attempts

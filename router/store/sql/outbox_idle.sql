@@ -11,6 +11,7 @@ blocked as materialized (
   from (
     select id, ctid as spot, lane from router.outbox_open
     where destination = $1 and state = 'pending' and next_attempt_at <= now() and lane <> ''
+      and (lease_until is null or lease_until <= now())
     order by next_attempt_at, id
     limit 1000
   ) o
@@ -27,7 +28,7 @@ parked as (
   from (select b.* from blocked b
         join lateral (select from router.outbox_open l where l.id = b.id
                       for no key update skip locked) l on true) b
-  where o.ctid = b.spot
+  where o.ctid = b.spot  -- as it was: what somebody changed meanwhile is left for later
 )
 select extract(epoch from w.next_attempt_at - now())::float8 as due_in_s
 from router.outbox_open w

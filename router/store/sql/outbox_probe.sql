@@ -9,7 +9,7 @@
 with
 quick as materialized (select set_config('synchronous_commit', 'off', true) as set),
 heads as materialized (
-  select h.id, h.spot
+  select h.id
   from (
     select id, lane from router.outbox_open
     where destination = $1 and state = 'pending'
@@ -17,7 +17,7 @@ heads as materialized (
     limit 200
   ) o
   cross join lateral (
-    select b.id, b.ctid as spot, b.not_before, b.next_attempt_at, b.lease_until, b.begun
+    select b.id, b.not_before, b.next_attempt_at, b.lease_until, b.begun
     from router.outbox_open b
     where b.open_lane = $1 || ' ' || o.lane
       and b.id + 0 >= case o.lane when '' then o.id else 0 end
@@ -29,13 +29,13 @@ heads as materialized (
   limit 1
 ),
 picked as materialized (
-  select h.spot from heads h
+  select h.id from heads h
   join lateral (select from router.outbox_open o where o.id = h.id
                 for update skip locked) l on true
 )
 update router.outbox_open o
 set lease = $2, lease_until = now() + make_interval(secs => $3)
-from quick, picked p
-where o.ctid = p.spot and o.state <> 'unknown'
+from quick
+where o.id = any(array(select id from picked)) and o.state <> 'unknown'
   and (o.lease_until is null or o.lease_until <= now())
 returning o.id, o.key, o.lane, o.payload, o.attempts, o.next_attempt_at > now() as early
