@@ -30,14 +30,12 @@ from router.queues.base import QueueStats
 from router.store.database import Database, Row
 from router.store.gate import Gate, Open
 from router.store.loans import Note, OutboxLease, note_rows
+from router.store.pace import Pace
 from router.store.sql_files import sql
 
 LEASE_S = 25.0  # what a dead process held must be tried again within 30 s
 MARGIN_S = 5.0  # from the last attempt's end to the row: a slow database's answer
 POLL_S = 1.0  # another process may have committed rows, or died
-PACE_S = 0.02  # between two claims
-YIELD_S = 0.25  # between two claims while senders wait
-YIELD_ROWS = 128  # at most, in such a claim: 512 a second, a tenth of the loop
 REACH = 4  # rows that a claim looks at, the oldest first, for each that it wants
 LEAST_WANTED = 64  # for that: a few more cost nothing
 MOST_REACH = 4**8  # where those led to nothing
@@ -74,8 +72,7 @@ class OutboxQueue:
         self._notes: list[Note] = []
         self._unheard: list[int] = []  # tokens of claims whose answer was lost
         self._news = asyncio.Event()
-        self._busy, self._gate = busy, gate or Open()
-        self._exchanged = 0.0  # monotonic
+        self._pace, self._gate = Pace(busy), gate or Open()
         self._reach, self._is_short = (
             REACH,
             False,
@@ -131,26 +128,17 @@ class OutboxQueue:
                     await self.flush()
                     raise QueueClosed(f"{self.name} is closed")
                 await self._news_within(self._wait_s)
-                await self._pace()
+                room = await self._turn_of(limit)
                 self._news.clear()
-                leases, self._wait_s = await self._exchange(self._room(limit))
+                leases, self._wait_s = await self._exchange(room)
                 if leases:
                     return leases
 
-    def _room(self, limit: int) -> int:
-        if self.closed:
-            return 0
-        return min(limit, YIELD_ROWS) if self._busy() else limit
-
-    async def _pace(self) -> None:
-        # A claim costs the database a millisecond, and a notification the loop three times
-        # what a message does: so a few rows at a time, and while senders wait for their
-        # commits, fewer still. They are answered first; what is to be told is durable.
-        least_s = YIELD_S if self._busy() else PACE_S
-        pause_s = self._exchanged + least_s - time.monotonic()
-        if pause_s > 0 and not self.closed:
+    async def _turn_of(self, limit: int) -> int:
+        # How many rows the next claim may take, once it is its time.
+        if (pause_s := self._pace.pause_s()) > 0 and not self.closed:
             await asyncio.sleep(pause_s)
-        self._exchanged = time.monotonic()
+        return self._pace.claims(0 if self.closed else limit)
 
     async def flush(self) -> None:
         """Write down what was settled: for who stops, after the readers have ended."""
