@@ -488,6 +488,15 @@ class Held:
     def transaction(self) -> Any:
         return self._store.transaction()
 
+    async def goes_on_and_ends(self, writing: asyncio.Task[Any]) -> None:
+        """Let the statement go on, and *writing* end as it must."""
+        self.goes_on.set()
+        if self.fails:
+            with pytest.raises(Poison):
+                await writing
+        else:
+            await writing
+
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_what_a_batch_decided_is_nobodys_before_it_is_stored(
@@ -504,12 +513,7 @@ async def test_what_a_batch_decided_is_nobodys_before_it_is_stored(
     await held.asked.wait()
     (other,), _ = await ledger.write(received(message("549110", text="c")))
     assert other.before.submenu_actual == "a"
-    held.goes_on.set()
-    if fails:
-        with pytest.raises(Poison):
-            await first
-    else:
-        await first
+    await held.goes_on_and_ends(first)
     await ledger.write(received(message("549110", text="d")))
     said = (await the_row(store, "select submenu_actual from conversaciones"))[0]
     assert said == ("acd" if fails else "acbd")
@@ -544,12 +548,7 @@ async def test_a_body_in_two_batches_at_once_is_archived_once(
     third = asyncio.create_task(ledger.write(received(message("0", bsuid="AR.9"))))
     await third  # another body waits for nobody
     assert not second.done()
-    held.goes_on.set()
-    if fails:
-        with pytest.raises(Poison):
-            await first
-    else:
-        await first
+    await held.goes_on_and_ends(first)
     await second
     (archived,) = await store.fetch(
         "select count(*) as n, count(*) filter (where id = $1) as own from router.deliveries",
