@@ -16,6 +16,7 @@ whether it still is; an attempt on a row whose time had not come leaves the row 
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -31,14 +32,12 @@ from router.store.database import Database, Row
 from router.store.gate import Gate, Open
 from router.store.loans import Note, OutboxLease, note_rows
 from router.store.pace import Pace
+from router.store.reach import Reach
 from router.store.sql_files import sql
 
 LEASE_S = 25.0  # what a dead process held must be tried again within 30 s
 MARGIN_S = 5.0  # from the last attempt's end to the row: a slow database's answer
 POLL_S = 1.0  # another process may have committed rows, or died
-REACH = 4  # rows that a claim looks at, the oldest first, for each that it wants
-LEAST_WANTED = 64  # for that: a few more cost nothing
-MOST_REACH = 4**8  # where those led to nothing
 CLAIM_BYTES = 1024 * 1024  # of payloads at once: a message may be 3 MB long
 LOAN_BYTES = 8 * CLAIM_BYTES  # of payloads on loan to all readers together
 
@@ -70,13 +69,10 @@ class OutboxQueue:
         self._lease_s = lease_s(destination)
         self._on_loan: dict[int, OutboxLease] = {}  # by the identity of the item
         self._notes: list[Note] = []
-        self._unheard: list[int] = []  # tokens of claims whose answer was lost
+        self._unheard: dict[int, float] = {}  # tokens of claims whose answer was lost
         self._news = asyncio.Event()
         self._pace, self._gate = Pace(busy), gate or Open()
-        self._reach, self._is_short = (
-            REACH,
-            False,
-        )  # did the last claim get all it wanted
+        self._reach, self._is_short = Reach(), False  # did the last claim get too few?
         self._wait_s = 0.0  # what the last look said: until the next one, or news
         self._due_at = self._idle_at = (
             0.0  # monotonic: the next row's time, the last look
@@ -188,11 +184,9 @@ class OutboxQueue:
             await self._bring_some_forward(self._forward)
         if self._is_short and time.monotonic() >= self._idle_at + POLL_S:
             await self._idle()  # what it looked at may stand behind heads that wait
-        leases = await self._claim(limit)
+        leases, more = await self._claim(limit)
         self._is_short = 0 < len(leases) < limit
-        if len(leases) == limit:
-            self._reach = REACH
-        if len(leases) == limit or self._forward:
+        if len(leases) == limit or more or self._forward:
             return leases, 0.0  # there may be more
         return leases, POLL_S if leases else await self._idle()
 
@@ -201,26 +195,39 @@ class OutboxQueue:
             return
         self._notes = []
         try:
-            taken = await self._settle(notes)
+            left = await self._left_of(notes)
+            if left:  # a row that somebody changed just then, or has: look again
+                left = await self._left_of(left)
         except BaseException:
             self._notes[:0] = notes
             raise
         pauses = [note.at + note.delay_s for note in notes if note.delay_s]
         self._due_at = min([self._due_at, *pauses])
-        if late := len(notes) - len(taken):
+        if left:
             telemetry.event(
-                "leases_lost", level=logging.WARNING, queue=self.name, count=late
+                "leases_lost", level=logging.WARNING, queue=self.name, count=len(left)
             )
+
+    async def _left_of(self, notes: Sequence[Note]) -> Sequence[Note]:
+        taken = {row["id"] for row in await self._settle(notes)}
+        return [note for note in notes if note.id not in taken]
 
     async def _settle(self, notes: Sequence[Note]) -> Sequence[Row]:
         return await self._database.fetch(sql("outbox_settle"), note_rows(notes))
 
     async def _release_unheard(self) -> None:
-        if tokens := list(self._unheard):
+        # One that is older has come to its end by itself.
+        oldest = time.monotonic() - self._lease_s
+        tokens = [token for token, since in self._unheard.items() if since > oldest]
+        if tokens:
             await self._database.fetch(
                 sql("outbox_release"), self.destination.name, tokens
             )
-            self._unheard = self._unheard[len(tokens) :]
+        self._unheard = {
+            token: since
+            for token, since in self._unheard.items()
+            if since > oldest and token not in tokens
+        }
 
     async def _bring_some_forward(self, after: tuple[datetime | None, int]) -> None:
         rows = await self._database.fetch(
@@ -229,30 +236,44 @@ class OutboxQueue:
         if self._forward is after:  # no other recovery began meanwhile
             self._forward = (rows[0][0], rows[0][1]) if rows else None
 
-    async def _claim(self, limit: int) -> list[OutboxLease]:
+    async def _claim(self, limit: int) -> tuple[list[OutboxLease], bool]:
+        # Lend rows; return also whether further lanes may be found by looking further.
         token = secrets.randbits(63)
-        self._unheard.append(token)  # until the answer is heard
-        probes, name = self._gate.probes, self.destination.name
-        if probes:
+        self._unheard[token] = time.monotonic()  # until the answer is heard
+        name = self.destination.name
+        more = False
+        if probes := self._gate.probes:
             rows = await self._database.fetch(
                 sql("outbox_probe"), name, token, self._lease_s
             )
         else:
-            window_s = self.destination.coalesce_statuses_s
-            rows = await self._database.fetch(
-                *(sql("outbox_claim"), name, limit, token),
-                *(
-                    self._lease_s,
-                    CLAIM_BYTES,
-                    window_s,
-                    self._reach * max(limit, LEAST_WANTED),
-                ),
-            )
+            rows, more = await self._look(name, limit, token)
         leases = self._lend(token, rows)
-        self._unheard.remove(token)
+        del self._unheard[token]
         if probes and leases:
             self._gate.probe(leases[0].item.id)
-        return leases
+        return leases, more
+
+    async def _look(self, name: str, limit: int, token: int) -> tuple[list[Row], bool]:
+        window = self._reach.window(limit)
+        try:
+            rows = await self._database.fetch(
+                *(sql("outbox_claim"), name, limit, token, self._lease_s, CLAIM_BYTES),
+                *(self.destination.coalesce_statuses_s, window),
+            )
+        except BaseException:
+            self._reach.failed()
+            raise
+        lent = [row for row in rows if row["id"] is not None]
+        # Cut off by their bytes: more of them were there.
+        is_cut = sum(len(row["payload"]) for row in lent) >= CLAIM_BYTES
+        further = self._reach.saw(
+            limit,
+            looked_at=rows[0]["looked_at"],
+            lanes=rows[0]["lanes"],
+            rows=limit if is_cut else len(lent),
+        )
+        return lent, further or is_cut
 
     def _lend(self, token: int, rows: list[Row]) -> list[OutboxLease]:
         rows.sort(key=itemgetter("id"))  # a lane's order; RETURNING has none
@@ -265,11 +286,13 @@ class OutboxQueue:
         # Once a second; what this process puts off meanwhile it knows by itself.
         now = time.monotonic()
         if now >= min(self._idle_at + POLL_S, self._due_at):
+            has_come = now >= self._due_at  # since the claim, perhaps
             self._idle_at = now
-            self._reach = min(4 * self._reach, MOST_REACH)
             rows = await self._database.fetch(sql("outbox_idle"), self.destination.name)
             due_in_s = rows[0]["due_in_s"] if rows else None
-            self._due_at = now + (POLL_S if due_in_s is None else float(due_in_s))
+            self._due_at = now + (math.inf if due_in_s is None else float(due_in_s))
+            if has_come:
+                return 0.0
         return max(min(self._due_at - now, POLL_S), 0.0)
 
     def _item(self, row: Row) -> Notification:

@@ -18,9 +18,11 @@ from router.stages.base import Again, Bury, Runner
 from router.stages.notify import BEGIN_S, LEAST_BEGIN_S, Notify
 from router.store.database import Database
 from router.store.loans import OutboxLease
-from router.store.outbox import LEAST_WANTED, REACH, OutboxQueue, lease_s
+from router.store.outbox import OutboxQueue, lease_s
+from router.store.reach import LEAST, LEAST_WANTED
 from router.store.sql_files import sql
 from tests.faultproxy import FaultProxy
+from tests.faults.harness import connected
 from tests.servers import until
 
 CRM = Destination(
@@ -303,7 +305,7 @@ async def test_rows_behind_a_head_that_waits_are_not_looked_at_again(
 async def test_behind_a_long_lane_that_gives_nothing_the_others_are_found(
     store: Database, queue: OutboxQueue
 ) -> None:
-    looked_at = REACH * LEAST_WANTED
+    looked_at = LEAST * LEAST_WANTED
     await insert(store, *(f"x{n}" for n in range(1 + looked_at)), lane="x")
     await insert(store, "y", lane="y")
     (head,) = await lend(OutboxQueue(store, CRM), 1)
@@ -313,11 +315,76 @@ async def test_behind_a_long_lane_that_gives_nothing_the_others_are_found(
     assert other.item.key == "y"
 
 
+async def test_a_long_lane_that_is_told_keeps_the_others_waiting_for_two_claims(
+    store: Database, queue: OutboxQueue
+) -> None:
+    looked_at = LEAST * LEAST_WANTED
+    await insert(store, *(f"x{n}" for n in range(10 + looked_at)), lane="x")
+    await insert(store, "y", lane="y")
+    first = await lend(queue)
+    assert [key[0] for key in keys(first)] == ["x"] * 10
+    for lease in first:
+        lease.ack()
+    assert "y" in keys(await lend(queue))
+
+
+async def test_what_is_cut_off_by_its_bytes_is_not_all_there_is(
+    store: Database, queue: OutboxQueue
+) -> None:
+    for number in range(10):
+        await store.fetch(INSERT, "crm", str(number), "x", b"x" * 300_000)
+    leases, more = await queue._claim(10)
+    assert (len(leases), more) == (4, True)
+
+
+async def test_a_note_of_a_row_that_was_changed_just_then_is_written(
+    store: Database, queue: OutboxQueue
+) -> None:
+    await insert(store, "a")
+    (lease,) = await lend(queue)
+    async with connected(store.dsn) as other:
+        change = other.transaction()
+        await change.start()
+        assert await other.fetch(sql("replies_begin"), lease.item.id, lease.token)
+        lease.nack(5.0)
+        writing = asyncio.create_task(queue.flush())
+        await until(lambda: somebody_waits(store))
+        await change.commit()
+        await writing
+    (row,) = await store.fetch("select begun, lease from router.outbox")
+    assert (row["begun"], row["lease"]) == (False, None)
+
+
+async def somebody_waits(store: Database) -> bool:
+    (row,) = await store.fetch("select count(*) as n from pg_locks where not granted")
+    return bool(row["n"])
+
+
+async def test_who_waits_behind_a_head_that_is_brought_forward_is_not_parked(
+    store: Database,
+) -> None:
+    await insert(store, "x1", "x2", lane="x")
+    await store.execute(
+        "update router.outbox set next_attempt_at = now() + interval '1 hour'"
+        " where key = 'x1'"
+    )
+    async with connected(store.dsn) as other:
+        change = other.transaction()
+        await change.start()
+        await other.fetch(sql("outbox_forward"), "crm", None, 0)
+        await store.fetch(sql("outbox_idle"), "crm")
+        await change.commit()
+    rows = await store.fetch(
+        "select key from router.outbox where next_attempt_at > now()"
+    )
+    assert rows == []
+
+
 async def test_rows_that_were_due_before_their_head_lead_to_it(
     store: Database, queue: OutboxQueue
 ) -> None:
     # It was tried and had to wait; what came meanwhile fills all that a claim looks at.
-    looked_at = REACH * LEAST_WANTED
+    looked_at = LEAST * LEAST_WANTED
     await insert(store, *(f"x{n}" for n in range(2 + looked_at)), lane="x")
     await store.execute(
         "update router.outbox set next_attempt_at = now() - interval '1 hour'"
@@ -338,11 +405,11 @@ async def test_a_claim_does_not_look_at_a_whole_backlog_of_few_lanes(
     )
     rows = await store.fetch(
         "explain analyze " + sql("outbox_claim"),
-        *("crm", 10, 1, 25.0, 1_000_000, 0.0, 10 * REACH),
+        *("crm", 10, 1, 25.0, 1_000_000, 0.0, 10 * LEAST),
     )
     plan = "\n".join(row[0] for row in rows)
     often = max(int(loops) for loops in re.findall(r"loops=(\d+)", plan))
-    assert 5 <= often <= 10 * REACH, plan
+    assert 5 <= often <= 10 * LEAST, plan
     lent = await store.fetch("select id from router.outbox where lease = 1")
     assert len(lent) == 10
 

@@ -18,6 +18,7 @@ from router.store import checkup
 from router.store.database import Database
 from router.store.dialect import PLAN
 from router.store.ledger import Ledger
+from router.store.migrate import migrations
 from router.store.needs import functions, grants, rights, sequences
 from router.store.upkeep import Upkeep
 from tests.events import SilentDesk, body, message, received, text_message
@@ -178,6 +179,20 @@ async def test_one_right_less_is_named(database: str, limited: str) -> None:
             await owner.execute(f"revoke {verb} on {what} from {ROLE}")
             assert f"rights: no {verb.upper()} on {name}" in await lines_of(limited)
             await owner.execute(f"grant {verb} on {what} to {ROLE}")
+    assert await lines_of(limited) == []
+
+
+async def test_who_had_the_table_has_its_partitions_by_the_migration(
+    database: str, limited: str
+) -> None:
+    (room,) = (m.text for m in migrations() if m.name.startswith("0013"))
+    async with connected(database) as owner:
+        # As they were granted before anybody asked the partitions.
+        await owner.execute(
+            f"revoke all on router.outbox_open, router.outbox_ended from {ROLE}"
+        )
+        assert await lines_of(limited)
+        await owner.execute(room)
     assert await lines_of(limited) == []
 
 

@@ -8,7 +8,7 @@
 -- Found by outbox_due, so the backlog of another destination costs nothing, and by what is
 -- still pending, never by a watermark: a number that commits late is just another row. Of a
 -- backlog of few lanes most rows are nobody's head: so the oldest are looked at, not all of it,
--- and one that is due before its head (which was tried, and waited) leads to the head.
+-- and where a head is due after what stands behind it (it was tried, and waited) that leads to it.
 --
 -- While a table is empty one look at a row seems to cost as much as a walk through all of it,
 -- and a plan that was made then is kept when there is a backlog. So each step can only be done
@@ -19,17 +19,18 @@
 -- $7 rows to look at
 with
 quick as materialized (select set_config('synchronous_commit', 'off', true) as set),
+due as materialized (
+  select id, lane, next_attempt_at from router.outbox_open
+  where destination = $1 and state = 'pending' and next_attempt_at <= now()
+    and (lease_until is null or lease_until <= now()) and not begun
+  order by next_attempt_at, id
+  limit $7
+),
 heads as materialized (
   select distinct id, lane, next_attempt_at
   from (
     select l.id, l.lane, l.next_attempt_at
-    from (
-      select id, lane, next_attempt_at from router.outbox_open
-      where destination = $1 and state = 'pending' and next_attempt_at <= now()
-        and (lease_until is null or lease_until <= now()) and not begun
-      order by next_attempt_at, id
-      limit $7
-    ) o
+    from due o
     cross join lateral (
       select b.id, b.next_attempt_at from router.outbox_open b
       where b.open_lane = $1 || ' ' || o.lane
@@ -45,7 +46,13 @@ heads as materialized (
              or substring(i.payload for 24) <> convert_to('{"type":"message.status"', 'UTF8'))
       for update skip locked
     ) l
-    where h.id = o.id or h.next_attempt_at > o.next_attempt_at
+    where h.id = o.id
+      -- The one behind it leads there, and no other, or a long lane would take all places.
+      or (h.next_attempt_at > o.next_attempt_at and o.id = (
+        select b.id from router.outbox_open b
+        where b.open_lane = $1 || ' ' || o.lane and b.id + 0 > h.id
+        order by b.id + 0
+        limit 1))
     limit $2
   ) found
 ),
@@ -79,10 +86,15 @@ picked as materialized (
   limit $2
   ) s
   where s.before < $5
+),
+lent as (
+  update router.outbox_open o
+  set lease = $3, lease_until = now() + make_interval(secs => $4)
+  from quick
+  where o.id = any(array(select id from picked)) and o.state <> 'unknown' and not o.begun
+    and (o.lease_until is null or o.lease_until <= now())
+  returning o.id, o.key, o.lane, o.payload, o.attempts
 )
-update router.outbox_open o
-set lease = $3, lease_until = now() + make_interval(secs => $4)
-from quick
-where o.id = any(array(select id from picked)) and o.state <> 'unknown'
-  and (o.lease_until is null or o.lease_until <= now())
-returning o.id, o.key, o.lane, o.payload, o.attempts
+-- One row without an id where nothing is lent.
+select lent.*, (select count(*) from due) as looked_at, (select count(*) from heads) as lanes
+from (select) as always left join lent on true

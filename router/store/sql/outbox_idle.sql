@@ -7,7 +7,7 @@
 -- $1 destination
 with
 blocked as materialized (
-  select o.id, o.spot, head.next_attempt_at
+  select o.id, o.spot, head.id as head, head.next_attempt_at
   from (
     select id, ctid as spot, lane from router.outbox_open
     where destination = $1 and state = 'pending' and next_attempt_at <= now() and lane <> ''
@@ -27,8 +27,12 @@ parked as (
   update router.outbox_open o set next_attempt_at = b.next_attempt_at
   from (select b.* from blocked b
         join lateral (select from router.outbox_open l where l.id = b.id
-                      for no key update skip locked) l on true) b
-  where o.ctid = b.spot  -- as it was: what somebody changed meanwhile is left for later
+                      for no key update skip locked) l on true
+        -- Unless it is being brought forward: nobody would do that for these again.
+        join lateral (select from router.outbox_open h
+                      where h.id = b.head and h.next_attempt_at > now()
+                      for share skip locked) h on true) b
+  where o.ctid = b.spot and (o.lease_until is null or o.lease_until <= now())
 )
 select extract(epoch from w.next_attempt_at - now())::float8 as due_in_s
 from router.outbox_open w

@@ -36,6 +36,6 @@ picked as materialized (
 update router.outbox_open o
 set lease = $2, lease_until = now() + make_interval(secs => $3)
 from quick
-where o.id = any(array(select id from picked)) and o.state <> 'unknown'
+where o.id = any(array(select id from picked)) and o.state <> 'unknown' and not o.begun
   and (o.lease_until is null or o.lease_until <= now())
 returning o.id, o.key, o.lane, o.payload, o.attempts, o.next_attempt_at > now() as early

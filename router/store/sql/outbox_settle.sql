@@ -6,8 +6,8 @@
 -- Returns which were taken.
 --
 -- What is told, or will never be, leaves the rows that claims walk through. As in
--- outbox_claim.sql each step has one way: rows are found by their id and taken by their place,
--- which nobody changes while they are on loan.
+-- outbox_claim.sql each step has one way: rows are found by their id and taken by their place.
+-- Where that changes at this moment (replies_begin.sql) the note is not taken, and written again.
 --
 -- The disk is not waited for (`quick`), here and in a claim: what a crash of the server takes
 -- back is told once more under its webhook-id, and senders need the disk for their commits.
