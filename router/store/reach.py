@@ -14,7 +14,7 @@ from collections.abc import Callable
 LEAST = 4  # rows, for each that is wanted
 MOST = 4**5
 LEAST_WANTED = 64  # for that: a few more cost nothing
-WIDE_APART = 4  # times what it took, from one look at all there is to the next
+WIDE_APART = 10  # times what it took, from one look at all there is to the next
 
 
 class Reach:
