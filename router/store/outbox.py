@@ -193,13 +193,13 @@ class OutboxQueue:
     async def _write_notes(self) -> None:
         if not (notes := self._notes):
             return
-        self._notes = []
+        self._notes, left = [], notes
         try:
-            left = await self._left_of(notes)
+            left = await self._left_of(left)
             if left:  # a row that somebody changed just then, or has: look again
                 left = await self._left_of(left)
         except BaseException:
-            self._notes[:0] = notes
+            self._notes[:0] = left
             raise
         pauses = [note.at + note.delay_s for note in notes if note.delay_s]
         self._due_at = min([self._due_at, *pauses])
@@ -208,7 +208,7 @@ class OutboxQueue:
                 "leases_lost", level=logging.WARNING, queue=self.name, count=len(left)
             )
 
-    async def _left_of(self, notes: Sequence[Note]) -> Sequence[Note]:
+    async def _left_of(self, notes: list[Note]) -> list[Note]:
         taken = {row["id"] for row in await self._settle(notes)}
         return [note for note in notes if note.id not in taken]
 
