@@ -18,7 +18,7 @@ from router.store.backlog import OLDEST, PENDING, Backlog
 from router.store.database import Database
 from router.store.dead_letters import DeadLetters
 from router.store.outbox import OutboxQueue
-from router.store.pace import LEAST_S, YIELD_ROWS, Pace
+from router.store.pace import MOST_PER_S, YIELD_ROWS, Pace
 from tests.events import now
 
 CRM = Destination(name="crm", url="http://crm.invalid/")
@@ -57,13 +57,14 @@ async def test_while_senders_fill_the_loop_few_rows_are_lent_at_a_time(
 ) -> None:
     waiting = True
     queue = OutboxQueue(store, CRM, busy=lambda: waiting)
-    queue._pace = Pace(lambda: waiting, worked=time.monotonic)
+    queue._pace = Pace(lambda: waiting, worked=lambda: 2 * time.monotonic())
     await insert(store, *(f"lane{n}x1" for n in range(YIELD_ROWS + 10)))
+    began = time.monotonic()
     some = await queue.lease(500)
     assert len(some) == YIELD_ROWS
-    began = time.monotonic()
     assert len(await queue.lease(500)) == 10
-    assert time.monotonic() - began > LEAST_S
+    # The pace is halved, and so they are twice as far apart as at its most.
+    assert time.monotonic() - began > 2 * YIELD_ROWS / MOST_PER_S
     for lease in some:
         lease.nack()
     waiting = False
