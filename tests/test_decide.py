@@ -923,3 +923,26 @@ def test_of_a_memory_that_is_too_long_the_newest_is_kept() -> None:
 def test_a_digest_takes_any_text() -> None:
     assert len(guard.digest_of("\ud83d")) == 16
     assert guard.digest_of("a") != guard.digest_of("b")
+
+
+@pytest.mark.parametrize(
+    ("where", "said_", "heard"),
+    [
+        (FIRST, "Hola", "main"),
+        (MAIN, "2", "choose 2"),
+        (ALUMNOS, "22", "choose 22"),
+        (ALUMNOS, "volver", "back"),
+        (ALUMNOS, "menú", "main"),
+        (MAIN, "xyzzy", "unclear"),
+        (DERIVED, "22", None),
+    ],
+)
+def test_a_decision_says_what_was_heard(
+    where: Conversation, said_: str, heard: str | None
+) -> None:
+    assert after(said_, where).heard == heard
+
+
+def test_who_comes_back_from_a_person_is_heard_as_that() -> None:
+    policy = Policy(menu_when_derived="always")
+    assert after("menú", DERIVED, policy=policy).heard == "return"

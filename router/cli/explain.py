@@ -72,6 +72,7 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     yield _plain(found["wamid"])
     if message := found["message"]:
         yield from _message(message, found["received"])
+        yield from _decided((message["metadata"] or {}).get("decision"))
         yield from _conversation(found["conversation"])
     for reply in found["replies"]:
         why = f" ({_plain(reply['error_mensaje'])})" if reply["error_mensaje"] else ""
@@ -104,11 +105,25 @@ def _message(message: dict[str, Any], received: dict[str, Any] | None) -> Iterat
     yield f"  message    {message['id']}, {who}, {message['tipo']}: {_cut(message['mensaje'])}"
 
 
+def _decided(why: dict[str, Any] | None) -> Iterator[str]:
+    if why is None:
+        return
+    silent = f"says nothing: {why['silence']}" if why["silence"] else ""
+    if "heard" not in why:
+        yield f"  decided    the bot {silent}"
+        return
+    what = ", ".join(filter(None, [f"heard as {_plain(why['heard'])}", silent]))
+    yield f"  decided    {what}; {_state(why['before'])} -> {_state(why['after'])}"
+
+
+def _state(row: dict[str, Any]) -> str:
+    at = f" in {row['submenu_actual']}" if row["submenu_actual"] else ""
+    return _plain(f"{row['area']} / {row['estado']} / {row['router_estado']}{at}")
+
+
 def _conversation(row: dict[str, Any]) -> Iterator[str]:
-    state = f"{row['area']} / {row['estado']} / {row['router_estado']}"
-    at = f", in menu {row['submenu_actual']}" if row["submenu_actual"] else ""
     who = ", with somebody of the area" if row["asignado_a"] else ""
-    yield f"  now        conversation {row['id']}: {_plain(state + at + who)}"
+    yield f"  now        conversation {row['id']}: {_state(row)}{who}"
 
 
 def _told(row: dict[str, Any]) -> Iterator[str]:

@@ -60,6 +60,8 @@ class Derivation:
 class Decision(NamedTuple):
     """What follows, and where nothing is said, why.
 
+    `heard` is what the message was taken for: `main`, `back`, `choose CODE`, `again`,
+    `unclear`, or `return` to the menu from a person of the school; None where nobody listened.
     `silence` is `no_menu`, `kind`, `group`, `nobody`, `stale`, `human`, or the loop guard's
     `flood`, `repeat`, `burst`. The reply to a derivation is its confirmation, and is not
     among `replies`.
@@ -69,6 +71,7 @@ class Decision(NamedTuple):
     replies: tuple[Reply, ...] = ()
     derivation: Derivation | None = None
     silence: str | None = None
+    heard: str | None = None
 
 
 class _Turn(NamedTuple):
@@ -127,9 +130,16 @@ def decide(
     heard = event.timestamp or now
     turn = _Turn(menu, policy, conversation, heard.timestamp(), now.timestamp())
     if human:
-        return _take_back(turn)
+        return _take_back(turn)._replace(heard="return")
     page = menu.page(conversation.router_estado)
-    return _act(turn, page, _meant(turn, event, content, page))
+    meaning = _meant(turn, event, content, page)
+    return _act(turn, page, meaning)._replace(heard=_name(meaning))
+
+
+def _name(meaning: Meaning) -> str:
+    act = meaning.act.name.lower()
+    chosen = meaning.option if meaning.act is Act.CHOOSE else None
+    return f"{act} {chosen.code}" if chosen else act
 
 
 def _unanswered(event: Event, now: datetime, stale_s: float) -> str | None:

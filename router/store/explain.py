@@ -22,7 +22,8 @@ async def explained(database: Database, wamid: str) -> dict[str, Any] | None:
 
     `message`, `received` and `conversation` (an object or null; the conversation as it is
     now), `replies`, `derivations`, `outbox` (each with its `tries`), `statuses`, `notices`,
-    `dead_letters`, `note`. Times in ISO 8601. Raises Transient, and Poison for what is no name.
+    `dead_letters`, `note`. What the bot made of a message, and why, is its
+    `metadata.decision`. Times in ISO 8601. Raises Transient, and Poison for what is no name.
     """
     (row,) = await database.fetch(sql("explain"), wamid, wamid.encode())
     found = {

@@ -12,9 +12,10 @@ from uuid import UUID
 
 import orjson
 
+from router.conversation.decide import Decision
 from router.conversation.state import OPEN
 from router.conversation.state import Conversation as State
-from router.model import Delivery, Event
+from router.model import Delivery
 from router.store.batch import EARLIEST, Batch, Said, Written, incoming
 from router.store.changes import tail
 from router.store.dialect import CONVERSATION, MESSAGE, PLAN, STATUS, Dialect
@@ -248,7 +249,7 @@ def _message(
         _text(media.filename) if media else None,
         state,
         _text(error),
-        _metadata(event, batch.number_of(new.delivery)),
+        _metadata(new, batch.number_of(new.delivery)),
         _address(media.url) if media and media.url else None,
         quotable.get(quoted) if quoted else None,
         tail(quoted) if quoted else None,
@@ -279,9 +280,35 @@ def _reply(said: Said) -> tuple[object, ...]:
     )
 
 
-def _metadata(event: Event, delivery: int) -> str:
+def _metadata(new: Written, delivery: int) -> str:
+    event = new.event
     kind = orjson.dumps(event.kind).decode()
-    return f'{{"kind":{kind},"delivery":{delivery},"item":{json_text(event.item)}}}'
+    why = "" if new.decision is None else f'"decision":{_why(new, new.decision)},'
+    return (
+        f'{{"kind":{kind},"delivery":{delivery},{why}"item":{json_text(event.item)}}}'
+    )
+
+
+def _why(new: Written, decision: Decision) -> str:
+    # For `explain`: what the bot made of the message, and from which state to which.
+    if decision.heard is None:
+        return f'{{"silence":"{decision.silence}"}}'
+    found = {
+        "heard": decision.heard,
+        "silence": decision.silence,
+        "before": _state(new.before),
+        "after": _state(decision.conversation),
+    }
+    return json_text(found)
+
+
+def _state(it: State) -> dict[str, str | None]:
+    return {
+        "area": it.area,
+        "estado": it.estado,
+        "router_estado": it.router_estado,
+        "submenu_actual": it.submenu_actual,
+    }
 
 
 def _statuses(batch: Batch) -> Rows:

@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from router.cli import main
+from router.cli.explain import lines
 from router.config import Destination, Line, Settings
 from router.model import Delivery, Door, Notification, Received
 from router.ops.send import Asked, Sender
@@ -57,6 +58,15 @@ async def test_of_a_message_that_derives_everything_that_followed_is_shown(
     found = await life(store, "wamid.2")
     assert found["message"]["mensaje"] == "22"
     assert found["message"]["metadata"]["kind"] == "message.text"
+    decision = found["message"]["metadata"]["decision"]
+    assert (decision["heard"], decision["silence"]) == ("choose 22", None)
+    assert decision["before"]["submenu_actual"] == "2"
+    assert decision["after"] == {
+        "area": "Alumnos",
+        "estado": "activa",
+        "router_estado": "derivada",
+        "submenu_actual": "22",
+    }
     assert found["received"]["door"] == "meta"
     assert found["received"]["lag_s"] == 0
     assert found["conversation"]["area"] == "Alumnos"
@@ -71,6 +81,20 @@ async def test_of_a_message_that_derives_everything_that_followed_is_shown(
         ("whatsapp", "pending"),
     ]
     assert found["note"]
+
+
+async def test_why_the_bot_says_nothing_is_shown(
+    store: Database, ledger: Ledger
+) -> None:
+    for number, text in enumerate(("Hola", "2", "22", "gracias")):
+        await ledger.write(received(message(WHO, wamid=f"wamid.{number}", text=text)))
+    found = await life(store, "wamid.3")
+    assert found["message"]["metadata"]["decision"] == {"silence": "human"}
+    assert "  decided    the bot says nothing: human" in list(lines(found))
+    assert any(
+        line.startswith("  decided    heard as main; ")
+        for line in lines(await life(store, "wamid.0"))
+    )
 
 
 async def test_of_an_agents_message_its_outbox_row_is_shown(
