@@ -1,8 +1,8 @@
 """What flows through the router. Data only: no I/O, no clock, no logging.
 
-Nothing here is changed once it is made, but the number of a delivery. What is made for every
-message is not frozen all the same: `frozen` makes the making three times as dear, 5 us a
-message.
+Nothing here is changed once it is made, but two facts of a delivery that come later. What is
+made for every message is not frozen all the same: `frozen` makes the making three times as
+dear, 5 us a message.
 """
 
 import enum
@@ -25,12 +25,14 @@ class Delivery:
 
     `id` is the row of `router.deliveries`. The first batch that commits something
     of this body archives it and writes the number here, for the later ones.
+    `normalized_at` is written by who reads it.
     """
 
     body: bytes
     door: Door
     received_at: datetime
     since: float | None = None  # the same moment, monotonic, where a request waits
+    normalized_at: datetime | None = None  # when it was read, for `explain`
     id: int | None = None
 
 

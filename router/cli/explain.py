@@ -71,7 +71,13 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     """Yield what `router.store.explain.explained` says, for a terminal."""
     yield _plain(found["wamid"])
     if message := found["message"]:
-        yield from _message(message, found["received"])
+        if found["received"]:
+            yield from _received(message, found["received"])
+            yield _dedupe(found["dedupe"])
+            yield _stages(found["stages"])
+        else:
+            yield f"  timestamp  {message['timestamp']}, stored {message['created_at']}"
+        yield _message(message)
         yield from _decided((message["metadata"] or {}).get("decision"))
         yield from _conversation(found["conversation"])
     for reply in found["replies"]:
@@ -87,22 +93,40 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"  notice     {_plain(notice['kind'])}, received {notice['received_at']}"
     for letter in found["dead_letters"]:
         yield f"  buried     letter {letter['id']} by {letter['stage']}: {_plain(letter['reason'])}"
-    yield f"  note       {found['note']}"
 
 
-def _message(message: dict[str, Any], received: dict[str, Any] | None) -> Iterator[str]:
-    if received:
-        door = DOORS.get(received["door"], received["door"])
-        yield f"  received   {received['received_at']} in delivery {received['delivery']}, {door}"
-        yield (
-            f"  timestamp  {message['timestamp']}, {received['lag_s']} s before;"
-            f" stored {received['stored_after_s']} s after"
-        )
-    else:
-        yield f"  timestamp  {message['timestamp']}, stored {message['created_at']}"
+def _received(message: dict[str, Any], received: dict[str, Any]) -> Iterator[str]:
+    yield f"  received   {received['received_at']} in delivery {_body(received)}"
+    yield f"  timestamp  {message['timestamp']}, {received['lag_s']} s before"
+
+
+def _body(body: dict[str, Any]) -> str:
+    return f"{body['delivery']}, {DOORS.get(body['door'], body['door'])}"
+
+
+def _dedupe(found: dict[str, Any]) -> str:
+    far = "" if found["looked_to"] >= found["last"] else f" up to {found['looked_to']}"
+    if not found["again"]:
+        return f"  dedupe     new; no other body{far} brought it"
+    again = "; ".join(
+        f"{each['times']} x in {_body(each)}, {each['received_at']}"
+        for each in found["again"]
+    )
+    return f"  dedupe     new, stored once; also{far}: {again}"
+
+
+def _stages(found: dict[str, float | None]) -> str:
+    after = ", ".join(
+        f"{name} {'unknown' if ms is None else f'+{ms} ms'}"
+        for name, ms in found.items()
+    )
+    return f"  stages     {after}"
+
+
+def _message(message: dict[str, Any]) -> str:
     state = f", {message['estado_envio']}" if message["estado_envio"] else ""
     who = f"{message['direccion']} / {message['remitente_tipo']}{state}"
-    yield f"  message    {message['id']}, {who}, {message['tipo']}: {_cut(message['mensaje'])}"
+    return f"  message    {message['id']}, {who}, {message['tipo']}: {_cut(message['mensaje'])}"
 
 
 def _decided(why: dict[str, Any] | None) -> Iterator[str]:

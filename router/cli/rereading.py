@@ -17,7 +17,7 @@ from router.errors import Malformed, Poison
 from router.model import Delivery, Door, Event, Received
 from router.stages.desk import BULK, WHATSAPP, Desk
 from router.store import dialect
-from router.store.archive import bodies_between, bodies_with
+from router.store.archive import bodies_between, bodies_with, telltale
 from router.store.database import Database
 from router.store.dead_letters import Letter, mark_replayed, tell_again
 from router.store.ledger import Ledger
@@ -162,14 +162,12 @@ class Replay:
 
 
 def _id_in(item: bytes) -> bytes:
-    """Return bytes that the body of *item* must hold: its id, or nothing."""
+    """Return bytes that the body of *item* must hold: a part of its id, or nothing."""
     try:
         name = text_of(object_of(read_json(item)).get("id"))
     except Malformed:
         return item
-    # What JSON may have escaped is not looked for.
-    plain = name is not None and name.isascii() and '"' not in name and "\\" not in name
-    return name.encode() if name and plain and "/" not in name else b""
+    return telltale(name or "")
 
 
 def _reports(delivery: Delivery, buried: bytes) -> bool:

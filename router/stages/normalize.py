@@ -1,6 +1,7 @@
 """Deliveries -> events: bytes in, one item for each thing that a body reports."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from router.model import Delivery, Event, Received
 from router.stages.base import Bury, Emit, Passed
@@ -19,10 +20,12 @@ class Normalize:
         self, batch: Sequence[Delivery], /
     ) -> Sequence[Emit[Received] | Bury]:
         """Return what each delivery reports."""
-        return [_read(delivery) for delivery in batch]
+        now = datetime.now(UTC)
+        return [_read(delivery, now) for delivery in batch]
 
 
-def _read(delivery: Delivery) -> Emit[Received] | Bury:
+def _read(delivery: Delivery, now: datetime) -> Emit[Received] | Bury:
+    delivery.normalized_at = now
     events = read(delivery.body, delivery.door)
     if any(event.kind == MALFORMED for event in events):
         return Bury("malformed: the body is not the JSON that Meta sends")

@@ -69,6 +69,7 @@ SETTINGS = {
     "fsync": "on",
     "full_page_writes": "on",
     "synchronous_commit": "on",
+    "track_commit_timestamp": "on",  # for `explain`
     "timezone": "UTC",
     "log_timezone": "UTC",
     "unix_socket_permissions": "0700",

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
 import orjson
 
-from router.conversation.decide import Decision
 from router.conversation.state import OPEN
 from router.conversation.state import Conversation as State
 from router.model import Delivery
@@ -21,6 +19,7 @@ from router.store.changes import tail
 from router.store.dialect import CONVERSATION, MESSAGE, PLAN, STATUS, Dialect
 from router.store.directory import Directory
 from router.store.keys import digest, row_id
+from router.store.metadata import attribution, of_message, of_reply
 from router.store.people import Conversation
 from router.store.statuses import States, progress
 from router.whatsapp.storable import json_text, text
@@ -200,28 +199,6 @@ class _Change:
         return None if kept else orjson.dumps({"bot": memory.to_json()}).decode()
 
 
-def attribution(referral: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what stands in conversaciones.metadata of where a person came from.
-
-    `referral` as received, where an advertisement led here; `utm_*` of its URL, or of the
-    body. Meta's names throughout.
-    """
-    found: dict[str, Any] = {}
-    if any(not name.startswith("utm_") for name in referral):
-        found["referral"] = dict(referral)
-    query = parse_qsl(_query(referral.get("source_url")))
-    found |= {name: value for name, value in query if name.startswith("utm_")}
-    own = {name: value for name, value in referral.items() if name.startswith("utm_")}
-    return found | own
-
-
-def _query(url: object) -> str:
-    try:
-        return urlsplit(url).query if isinstance(url, str) else ""
-    except ValueError:
-        return ""
-
-
 def _body(batch: Batch, delivery: Delivery) -> tuple[object, ...]:
     number = batch.numbers[id(delivery)]
     return number, delivery.received_at, delivery.door.value, delivery.body
@@ -249,7 +226,7 @@ def _message(
         _text(media.filename) if media else None,
         state,
         _text(error),
-        _metadata(new, batch.number_of(new.delivery)),
+        of_message(new, batch.number_of(new.delivery)),
         _address(media.url) if media and media.url else None,
         quotable.get(quoted) if quoted else None,
         tail(quoted) if quoted else None,
@@ -257,7 +234,6 @@ def _message(
 
 
 def _reply(said: Said) -> tuple[object, ...]:
-    kind = {"kind": "reply", "answers": said.new.wamid}
     return (
         said.id,
         said.new.conversation.id,
@@ -273,42 +249,11 @@ def _reply(said: Said) -> tuple[object, ...]:
         None,
         "pendiente" if said.sent else "no_enviado",
         None,
-        orjson.dumps(kind).decode(),
+        of_reply(said),
         None,
         None,
         None,
     )
-
-
-def _metadata(new: Written, delivery: int) -> str:
-    event = new.event
-    kind = orjson.dumps(event.kind).decode()
-    why = "" if new.decision is None else f'"decision":{_why(new, new.decision)},'
-    return (
-        f'{{"kind":{kind},"delivery":{delivery},{why}"item":{json_text(event.item)}}}'
-    )
-
-
-def _why(new: Written, decision: Decision) -> str:
-    # For `explain`: what the bot made of the message, and from which state to which.
-    if decision.heard is None:
-        return f'{{"silence":"{decision.silence}"}}'
-    found = {
-        "heard": decision.heard,
-        "silence": decision.silence,
-        "before": _state(new.before),
-        "after": _state(decision.conversation),
-    }
-    return json_text(found)
-
-
-def _state(it: State) -> dict[str, str | None]:
-    return {
-        "area": it.area,
-        "estado": it.estado,
-        "router_estado": it.router_estado,
-        "submenu_actual": it.submenu_actual,
-    }
 
 
 def _statuses(batch: Batch) -> Rows:

@@ -12,7 +12,7 @@ from router.cli import dead_letters, main, rereading
 from router.config import Destination, Settings
 from router.model import Delivery, Door, Event, Notification, Received
 from router.stages.desk import Desk
-from router.store.archive import bodies_with
+from router.store.archive import bodies_with, telltale
 from router.store.database import Database, Row
 from router.store.dead_letters import DeadLetters, Wanted, letters
 from router.store.ledger import Ledger
@@ -169,15 +169,60 @@ async def test_bodies_are_found_by_their_time_among_many(store: Database) -> Non
     await store.execute(
         "insert into router.deliveries (id, received_at, door, body)"
         " overriding system value"
-        " select n * 700, $1::timestamptz + n * interval '1 minute', 'meta',"
+        " select n * 700, $1::timestamptz + n * interval '10 minutes', 'meta',"
         " convert_to('body ' || n, 'UTF8') from generate_series(1, 3000) n",
         now(),
     )
-    at = now() + timedelta(minutes=2000)
-    near = [d.body async for d in bodies_with(store, b"body 1970", at)]
-    assert near == [b"body 1970"]
-    assert [d async for d in bodies_with(store, b"body 1000", at)] == []
-    assert [d async for d in bodies_with(store, b"body 2500", at)] == []
+    at = now() + timedelta(minutes=20_000)
+
+    async def found(part: bytes) -> list[bytes]:
+        return [body.body async for body in bodies_with(store, part, at)]
+
+    for near in (b"body 1996", b"body 1500"):
+        assert await found(near) == [near]
+    for more_than_a_week_before_or_after in (b"body 900", b"body 2500"):
+        assert await found(more_than_a_week_before_or_after) == []
+    assert len(await found(b"body 199")) == len(range(1990, 2000))
+    every = await found(b"body")
+    assert len(every) == len(set(every)) == 7 * 24 * 6 + 1
+    assert every[0] == b"body 1994"  # of the last hour
+
+
+def test_what_is_looked_for_is_a_part_that_no_json_escapes() -> None:
+    assert telltale("wamid.HBgNNTQ5MTE/mEVS+0E4RDBCMjQxRjY1/QzA=") == b"0E4RDBCMjQxRjY1"
+    assert telltale("wamid.a/b") == b"wamid.a"
+    assert telltale('"\\ñ') == b""
+
+
+@pytest.mark.parametrize("waited", [timedelta(0), timedelta(days=2)])
+async def test_a_body_is_found_by_an_id_with_slashes_among_many_of_its_hour(
+    store: Database,
+    graveyard: DeadLetters,
+    replay: rereading.Replay,
+    waited: timedelta,
+) -> None:
+    for number in range(1, 61):
+        other = delivered(text_message(WHO, f"wamid.{number}/other="))
+        await store.execute(
+            "insert into router.deliveries (id, received_at, door, body)"
+            " overriding system value values ($1, $2, 'meta', $3)",
+            number,
+            other.received_at,
+            other.body,
+        )
+    await store.execute("select setval('router.deliveries_id_seq', 100)")
+    wanted = delivered(text_message(WHO, "wamid.of/it="))
+    wanted.body = wanted.body.replace(b"/", b"\\/")
+    wanted.received_at -= waited
+    (event,) = read(wanted.body, wanted.door)
+    await bury_event(graveyard, event, wanted)
+    (letter,) = await all_letters(store)
+    assert await replay.one(letter) is None
+    row = await the(
+        store,
+        "select whatsapp_message_id as name from mensajes where direccion = 'entrante'",
+    )
+    assert row["name"] == "wamid.of/it="
 
 
 async def given_up(

@@ -15,13 +15,15 @@ from router.config import Destination, Line, Settings
 from router.model import Delivery, Door, Notification, Received
 from router.ops.send import Asked, Sender
 from router.stages.desk import Desk
+from router.store import explain
 from router.store.database import Database
 from router.store.dead_letters import DeadLetters
 from router.store.explain import explained
 from router.store.ledger import Ledger
 from router.whatsapp.events import read
 from tests.events import body, message, now, received, status, text_message
-from tests.faults.harness import HOST, Service
+from tests.faults.harness import HOST, Service, Sink
+from tests.servers import until
 
 WHO = "5491100000001"
 TOKEN = "the-admins-own"
@@ -42,6 +44,11 @@ SETTINGS = Settings(
 @pytest.fixture
 def ledger(store: Database) -> Ledger:
     return Ledger(store, Desk(SETTINGS))
+
+
+def brought(raw: bytes, door: Door = Door.META) -> list[Received]:
+    delivery = Delivery(body=raw, door=door, received_at=now())
+    return [Received(event, delivery) for event in read(raw, door)]
 
 
 async def life(store: Database, wamid: str) -> dict[str, Any]:
@@ -80,7 +87,7 @@ async def test_of_a_message_that_derives_everything_that_followed_is_shown(
         ("ingesta_wsp4", "pending"),
         ("whatsapp", "pending"),
     ]
-    assert found["note"]
+    assert found["dedupe"] == {"new_in": 3, "again": [], "looked_to": 3, "last": 3}
 
 
 async def test_why_the_bot_says_nothing_is_shown(
@@ -94,6 +101,78 @@ async def test_why_the_bot_says_nothing_is_shown(
     assert any(
         line.startswith("  decided    heard as main; ")
         for line in lines(await life(store, "wamid.0"))
+    )
+
+
+async def test_bodies_that_brought_it_again_are_shown_and_others_are_not(
+    store: Database, ledger: Ledger
+) -> None:
+    wamid = "wamid.HBgNNTQ5/with/slashes+and=="
+    raw = body(text_message(WHO, wamid), text_message(WHO, wamid))
+    escaped = raw.replace(b"/", b"\\/")
+    quoting = body(text_message(WHO, "wamid.other", f"see {wamid}"))
+    assert escaped != raw
+    await ledger.write(brought(raw))
+    await ledger.write(brought(quoting))
+    await ledger.write(brought(escaped, Door.SECRET))
+    await ledger.write(received(status(wamid, "read")))
+    found = await life(store, wamid)
+    again = found["dedupe"].pop("again")
+    assert found["dedupe"] == {"new_in": 1, "looked_to": 4, "last": 4}
+    assert [(each["delivery"], each["door"], each["times"]) for each in again] == [
+        (1, "meta", 2),
+        (3, "secret", 2),
+    ]
+    said = list(lines(found | {"dedupe": found["dedupe"] | {"again": again}}))
+    (line,) = [line for line in said if line.startswith("  dedupe")]
+    assert "stored once" in line
+    assert "2 x in 3, by the shared secret" in line
+    (row,) = await store.fetch(
+        "select count(*) as n from mensajes where whatsapp_message_id = $1", wamid
+    )
+    assert row["n"] == 1
+
+
+async def test_a_name_of_one_letter_is_looked_for_in_some_bodies_only(
+    store: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explain, "MOST_READ", 5)
+    for wamid in ("w", *(f"w{number}" for number in range(30))):
+        await ledger.write(brought(body(text_message(WHO, wamid))))
+    dedupe = (await life(store, "w"))["dedupe"]
+    assert dedupe == {"new_in": 1, "again": [], "looked_to": 5, "last": 31}
+    said = list(lines(await life(store, "w")))
+    assert "  dedupe     new; no other body up to 5 brought it" in said
+
+
+async def test_when_each_stage_had_it_is_shown(
+    database: str, store: Database, tmp_path: Path
+) -> None:
+    async def is_told() -> bool:
+        (row,) = await store.fetch("select count(*) as n from router.attempts")
+        return bool(row["n"])
+
+    async with Sink(1).running() as sink:
+        settings = {
+            "DATABASE_URL": database,
+            "N8N_WEBHOOK_INGESTA_ROUTER_WSP4": sink.url,
+        }
+        service = Service(tmp_path, settings)
+        service.start()
+        try:
+            await service.ready()
+            await service.post(body(text_message(WHO, "wamid.a")))
+            await until(is_told)
+        finally:
+            service.kill()
+    found = await life(store, "wamid.a")
+    stages = found["stages"]
+    assert list(stages) == ["normalize", "persist", "commit", "notify"]
+    assert 0 < stages["normalize"] < stages["persist"] < stages["commit"]
+    assert stages["commit"] < stages["notify"] < 10_000
+    (line,) = [line for line in lines(found) if line.startswith("  stages")]
+    assert line.startswith(
+        f"  stages     normalize +{stages['normalize']} ms, persist +"
     )
 
 
@@ -164,10 +243,8 @@ async def test_attempts_statuses_and_letters_of_it_are_shown(
 async def test_what_is_only_buried_is_found_and_of_nobody_there_is_nothing(
     store: Database, ledger: Ledger
 ) -> None:
-    raw = body(text_message(WHO, "wamid.buried"))
-    delivery = Delivery(body=raw, door=Door.META, received_at=now())
-    (event,) = read(raw, Door.META)
-    await DeadLetters(store).bury("persist", Received(event, delivery), "a bug")
+    (item,) = brought(body(text_message(WHO, "wamid.buried")))
+    await DeadLetters(store).bury("persist", item, "a bug")
     found = await life(store, "wamid.buried")
     assert (found["message"], found["outbox"]) == (None, [])
     assert [letter["reason"] for letter in found["dead_letters"]] == ["a bug"]
@@ -204,9 +281,7 @@ def test_the_command_shows_a_message_with_its_text_cut(
         store = Database(database)
         await store.open()
         raw = body(text_message(WHO, "wamid.a", LONG), text_message(WHO, "wamid.b"))
-        delivery = Delivery(body=raw, door=Door.META, received_at=now())
-        batch = [Received(event, delivery) for event in read(raw, Door.META)]
-        await Ledger(store, Desk(SETTINGS)).write(batch)
+        await Ledger(store, Desk(SETTINGS)).write(brought(raw))
         await store.close()
 
     asyncio.run(write())

@@ -302,12 +302,17 @@ async def test_rows_behind_a_head_that_waits_are_not_looked_at_again(
     assert due["n"] == 0
 
 
+async def insert_behind_a_long_lane(store: Database, beyond: int) -> None:
+    """Put one row of y behind those of x: *beyond* more than a claim looks at."""
+    most = LEAST * LEAST_WANTED + beyond
+    await insert(store, *(f"x{n}" for n in range(most)), lane="x")
+    await insert(store, "y", lane="y")
+
+
 async def test_behind_a_long_lane_that_gives_nothing_the_others_are_found(
     store: Database, queue: OutboxQueue
 ) -> None:
-    looked_at = LEAST * LEAST_WANTED
-    await insert(store, *(f"x{n}" for n in range(1 + looked_at)), lane="x")
-    await insert(store, "y", lane="y")
+    await insert_behind_a_long_lane(store, 1)
     (head,) = await lend(OutboxQueue(store, CRM), 1)
     assert head.item.key == "x0"
     assert await nothing_to_lend(queue)  # and now it looks further
@@ -318,9 +323,7 @@ async def test_behind_a_long_lane_that_gives_nothing_the_others_are_found(
 async def test_a_long_lane_that_is_told_keeps_the_others_waiting_for_two_claims(
     store: Database, queue: OutboxQueue
 ) -> None:
-    looked_at = LEAST * LEAST_WANTED
-    await insert(store, *(f"x{n}" for n in range(10 + looked_at)), lane="x")
-    await insert(store, "y", lane="y")
+    await insert_behind_a_long_lane(store, 10)
     first = await lend(queue)
     assert [key[0] for key in keys(first)] == ["x"] * 10
     for lease in first:

@@ -1,10 +1,15 @@
 -- One message by its WhatsApp id: its row, its conversation as it is now, the body that
 -- brought it, what was said after it, and what was said about it. Columns as in the tables,
--- without what was received in full. $1 WhatsApp id, $2 its bytes
+-- without what was received in full. $1 WhatsApp id, $2 its bytes, $3 as some JSON escapes it
 with
 message as (
   select m.* from mensajes m where m.whatsapp_message_id = $1::text
   order by m.created_at, m.id limit 1
+),
+brought as (
+  select d.*, d.xmin from message m
+  join router.deliveries d on d.id = case when jsonb_typeof(m.metadata->'delivery') = 'number'
+                                     then (m.metadata->>'delivery')::bigint end
 )
 select
   (select to_jsonb(m) #- '{metadata,item}' from message m) as message,
@@ -15,12 +20,14 @@ select
     as conversation,
   (select jsonb_build_object('delivery', d.id, 'received_at', d.received_at, 'door', d.door,
      'bytes', octet_length(d.body),
-     'lag_s', round(extract(epoch from d.received_at - m.timestamp), 3),
-     'stored_after_s', round(extract(epoch from m.created_at - d.received_at), 3))
-   from message m
-   join router.deliveries d on d.id = case when jsonb_typeof(m.metadata->'delivery') = 'number'
-                                      then (m.metadata->>'delivery')::bigint end)
-    as received,
+     'lag_s', round(extract(epoch from d.received_at - m.timestamp), 3))
+   from brought d, message m) as received,
+  (select d.received_at from brought d) as received_at,
+  -- Of the body's first transaction; a later one stored what of a large body came after it.
+  (select case when c.at >= m.created_at then c.at end
+   from message m, brought d, lateral (
+     select case when current_setting('track_commit_timestamp')::bool
+            then pg_xact_commit_timestamp(d.xmin) end as at) c) as committed_at,
   coalesce((
     select jsonb_agg(to_jsonb(r) - 'metadata' order by r.timestamp, r.id)
     from message m join mensajes r on r.conversacion_id = m.conversacion_id
@@ -45,5 +52,6 @@ select
       'first_at', l.first_at, 'last_at', l.last_at, 'replayed_at', l.replayed_at)
       order by l.id)
     from router.dead_letters l
-    where case when l.stage <> 'notify' then position($2::bytea in l.body) > 0 end), '[]')
+    where case when l.stage <> 'notify' then position($2::bytea in l.body) > 0
+                                          or position($3::bytea in l.body) > 0 end), '[]')
     as dead_letters
