@@ -30,6 +30,13 @@ class Message(NamedTuple):
     kept: Aliases  # names that find nobody, but are kept
     changed: Person | None  # the names that the person has from now on
 
+    def new_names(self) -> tuple[Aliases, Aliases]:
+        """Return the names of `changed`, and those that are only kept."""
+        if self.changed is None:
+            return (), ()
+        scope = self.event.scope
+        return aliases_of(scope, self.changed), kept_of(scope, self.changed)
+
 
 @dataclass(slots=True)
 class Batch:

@@ -58,6 +58,13 @@ class Row(Protocol):
         """Return the columns' names."""
 
 
+class Fetches(Protocol):
+    """A transaction, the database, of which each statement is one, or a bare connection."""
+
+    async def fetch(self, sql: str, *args: Any) -> list[Row]:
+        """Run *sql* and return its rows."""
+
+
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # ships no types
     """A connection that needs no round trip to be given back: it keeps no state."""
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from router.conversation.decide import Derivation
 from router.model import Event
 from router.store.batch import Written
-from router.store.database import Row
+from router.store.database import Fetches, Row
 from router.store.dialect import PLAN, Dialect
 from router.whatsapp.storable import json_text
 
@@ -18,7 +18,7 @@ CONTEXT_CHARS = 200  # of each
 TICKET = "{ticket}"
 
 
-class Desk(Protocol):
+class Areas(Protocol):
     """Who knows the areas and the menu."""
 
     def inbox_of(self, area: str) -> str | None:
@@ -26,13 +26,6 @@ class Desk(Protocol):
 
     def priority_of(self, event: Event, texts: Iterable[str]) -> str:
         """Return how urgent a ticket is, by what the person wrote."""
-
-
-class Fetches(Protocol):
-    """An open transaction."""
-
-    async def fetch(self, sql: str, *args: Any) -> list[Row]:
-        """Run *sql* and return its rows."""
 
 
 def derived(written: Sequence[Written]) -> list[tuple[Written, Derivation]]:
@@ -61,7 +54,7 @@ async def hand_over(
     tx: Fetches,
     written: Sequence[Written],
     fresh: set[str],
-    desk: Desk,
+    desk: Areas,
     dialect: Dialect = PLAN,
 ) -> None:
     """Write the tickets, derivations and audit rows of what `number_tickets` numbered.
@@ -88,7 +81,7 @@ def _row(
     new: Written,
     derivation: Derivation,
     context: Sequence[Row],
-    desk: Desk,
+    desk: Areas,
     dialect: Dialect,
 ) -> dict[str, Any]:
     contact = dialect.write("remitente_tipo", "contact")

@@ -11,11 +11,11 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
-from typing import Any, Protocol
+from typing import Any
 
 from router.errors import ConfigError
 from router.store import sql_files
-from router.store.database import Row
+from router.store.database import Fetches, Row
 
 ANY = "*"  # in a profile: every word that is not named, in the place of the star
 
@@ -74,13 +74,6 @@ join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdroppe
 left join pg_constraint k
   on k.conrelid = c.oid and k.contype = 'c' and k.conkey = array[a.attnum]
 where c.oid = to_regclass($1) and a.attname = $2"""
-
-
-class Fetches(Protocol):
-    """A connection of the driver's, or our Database."""
-
-    async def fetch(self, sql: str, *args: Any) -> list[Row]:
-        """Run *sql* and return its rows."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

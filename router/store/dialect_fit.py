@@ -7,8 +7,8 @@ its metadata, as it always is.
 
 from dataclasses import dataclass
 
-from router.store.database import Database
-from router.store.dialect import WORDS, Dialect, Fetches, problems, refusals
+from router.store.database import Database, Fetches
+from router.store.dialect import WORDS, Dialect, problems, refusals
 
 TABLE, COLUMN = "mensajes", "tipo"
 NEAREST = {

@@ -13,39 +13,35 @@ start over with a closer look. See docs/decisions/0003-dedupe.md.
 """
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
 
 from router.conversation.decide import Decision
 from router.conversation.state import Conversation as State
-from router.model import Event, Person, Received, Reply
+from router.model import Event, Received
 from router.store import changes, rows
 from router.store.aliases import (
-    Aliases,
-    aliases_of,
-    asked,
-    kept_of,
     short,
-    telefonos_asked,
 )
-from router.store.batch import Batch, Message, Said, Written, incoming, when
-from router.store.database import Database, Row, Transaction
-from router.store.derivations import TICKET, derived, hand_over, number_tickets
+from router.store.batch import Batch, Message, Written, incoming, when
+from router.store.database import Database, Fetches, Transaction
+from router.store.derivations import Areas, derived, hand_over, number_tickets
 from router.store.dialect import PLAN, Dialect
-from router.store.directory import Change, Directory, columns
+from router.store.directory import Directory, look_up
+from router.store.enrol import add_people, move_people
 from router.store.failures import Raced
-from router.store.keys import digest, lock_key, row_id
+from router.store.identity import Change
+from router.store.keys import digest, lock_key
 from router.store.numbers import Numbers
+from router.store.owed import Telling, owed
 from router.store.people import BEGINNING, Conversation
 from router.store.recall import Recall
 from router.store.reservations import Reservations
-from router.store.rows import OutboxRow
 from router.store.sql_files import sql
 from router.store.statuses import States, with_reports
 from router.whatsapp.shapes.aliases import line_of
-from router.whatsapp.storable import text
 
 
 class Look(enum.Enum):
@@ -67,13 +63,6 @@ class Sight(enum.Enum):
 LOOKS = (Look.RECALL, Look.LOOK_UP, Look.HOLD, Look.HOLD, Look.HOLD)
 
 
-class Fetches(Protocol):
-    """A transaction, or the database, of which each statement is one."""
-
-    async def fetch(self, sql: str, *args: Any) -> list[Row]:
-        """Run *sql* and return its rows."""
-
-
 class Outcome(NamedTuple):
     """What a batch came to."""
 
@@ -81,7 +70,7 @@ class Outcome(NamedTuple):
     told: set[str]  # the destinations that got outbox rows
 
 
-class Desk(Protocol):
+class Desk(Telling, Areas, Protocol):
     """Who knows what a message means: the bot, and who must be told of what."""
 
     def line_of(self, phone_number_id: str | None) -> str:
@@ -92,21 +81,6 @@ class Desk(Protocol):
 
     def decide(self, event: Event, before: State, now: datetime) -> Decision:
         """Return what follows from an inbound message in a conversation."""
-
-    def tell(self, new: Written) -> Iterable[OutboxRow]:
-        """Return what a new message owes to whom."""
-
-    def tell_status(self, event: Event) -> Iterable[OutboxRow]:
-        """Return what a status owes to whom."""
-
-    def send(self, said: Said) -> OutboxRow | None:
-        """Return the row by which a reply goes out; None where it cannot."""
-
-    def inbox_of(self, area: str) -> str | None:
-        """Return the name of the destination that hears of an area's derivations."""
-
-    def priority_of(self, event: Event, texts: Iterable[str]) -> str:
-        """Return how urgent a ticket is, by what the person wrote."""
 
 
 class Ledger:
@@ -153,11 +127,11 @@ class Ledger:
                 if directory.unopened or directory.is_moving or look is Look.HOLD:
                     directory = await self._look_closer(tx, batch, directory, look)
                     written, sight = self._place(batch, directory), Sight.ALL
-                await _add_people(tx, directory)
+                await add_people(tx, directory.people)
                 work = _Work(batch, directory, written, sight)
                 outcome = await self._record_with_derivations(tx, work)
                 if directory.is_moving:
-                    await _move_people(tx, directory, self._dialect)
+                    await move_people(tx, directory, self._dialect)
                 if changed := _changed(batch, directory, written):
                     await changes.apply(tx, changed, self._dialect)
         if sight is Sight.NOBODY:
@@ -171,7 +145,9 @@ class Ledger:
         if look is Look.RECALL:
             strangers = self._recall.fill(directory, batch)
             if strangers:
-                directory.read(await self._found(self._database, strangers, ids=[]))
+                directory.read(
+                    await look_up(self._database, strangers, [], self._dialect)
+                )
                 return directory, Sight.STRANGERS
             if strangers is not None:
                 return directory, Sight.NOBODY
@@ -192,25 +168,8 @@ class Ledger:
 
     async def _look_up(self, tx: Fetches, batch: Batch) -> Directory:
         ids = [message.wamid for message in batch.messages]
-        found = await self._found(tx, batch.messages, ids)
+        found = await look_up(tx, batch.messages, ids, self._dialect)
         return Directory.from_rows(found, self._dialect)
-
-    async def _found(
-        self, tx: Fetches, messages: Sequence[Message], ids: list[str]
-    ) -> list[Row]:
-        names, telefonos, groups = set[str](), set[str](), set[str]()
-        for message in messages:
-            if message.event.group_id:
-                groups.add(short(message.event.group_id))
-                continue
-            new = _new_names(message)
-            for alias in (*message.aliases, *message.kept, *new):
-                names.update(asked(alias))
-            telefonos |= telefonos_asked(message.aliases)
-            if new:
-                telefonos |= telefonos_asked(new)
-        lookup = self._dialect.sql("lookup")
-        return await tx.fetch(lookup, ids, list(names), list(telefonos), list(groups))
 
     def _place(self, batch: Batch, directory: Directory) -> list[Written]:
         now = datetime.now(UTC)
@@ -219,7 +178,7 @@ class Ledger:
             for message in batch.messages
             if message.wamid not in directory.known_messages
         ]
-        if directory.has_renumbered:
+        if directory.people.has_renumbered:
             directory.settle()
         return written
 
@@ -253,11 +212,13 @@ class Ledger:
         line = self._line_of(event)
         if event.group_id:
             return directory.conversation_of_group(short(event.group_id), line)
-        contact = directory.contact_of(event.person, message.aliases, message.kept, at)
+        contact = directory.people.contact_of(
+            event.person, message.aliases, message.kept, at
+        )
         conversation = directory.conversation_of(contact, line)
         if message.changed is not None:
-            change = Change(*_new_names_of(message, message.changed), at)
-            directory.change(contact, event.person, change)
+            change = Change(*message.new_names(), at)
+            directory.people.change(contact, event.person, change)
         return conversation
 
     def _line_of(self, event: Event) -> str:
@@ -280,10 +241,7 @@ class Ledger:
 
     async def _record(self, tx: Fetches, work: "_Work") -> Outcome:
         batch, written = work.batch, work.written
-        said, told = self._replies(written)
-        told += [row for new in written for row in self._desk.tell(new)]
-        if batch.statuses:
-            told += self._of_statuses(batch, written)
+        said, told = owed(batch, written, self._desk)
         arguments = rows.arguments(
             batch,
             work.directory,
@@ -299,33 +257,6 @@ class Ledger:
             new.conversation.version = recorded["version"]
         return Outcome(written, {row.destination for row in told})
 
-    def _of_statuses(
-        self, batch: Batch, written: Sequence[Written]
-    ) -> Iterable[OutboxRow]:
-        # One that comes with its message waits behind it; record.sql sees the earlier ones.
-        lanes = {new.wamid: str(new.conversation.id) for new in written}
-        for key, (event, _) in batch.statuses.items():
-            for row in self._desk.tell_status(event):
-                lane = lanes.get(_about(event), row.lane)
-                yield row._replace(status=key, lane=lane)
-
-    def _replies(
-        self, written: Sequence[Written]
-    ) -> tuple[list[Said], list[OutboxRow]]:
-        said: list[Said] = []
-        told: list[OutboxRow] = []
-        now = datetime.now(UTC)
-        for new in written:
-            for reply in replies_of(new):
-                # In the order in which they are said, also where a clock is coarse.
-                at = now + len(said) * timedelta(microseconds=1)
-                line = Said(row_id(), new, reply, at, sent=False)
-                if row := self._desk.send(line):
-                    told.append(row)
-                    line = line._replace(sent=True)
-                said.append(line)
-        return said, told
-
 
 @dataclass(slots=True)
 class _Work:
@@ -336,22 +267,6 @@ class _Work:
     written: list[Written]
     sight: Sight
     states: States = field(default_factory=dict)
-
-
-def _about(event: Event) -> str:
-    return text((event.status.message_id if event.status else None) or "")
-
-
-def _new_names(message: Message) -> Aliases:
-    if message.changed is None:
-        return ()
-    new, kept = _new_names_of(message, message.changed)
-    return new + kept
-
-
-def _new_names_of(message: Message, new: Person) -> tuple[Aliases, Aliases]:
-    scope = message.event.scope
-    return aliases_of(scope, new), kept_of(scope, new)
 
 
 def _is_plain(batch: Batch, directory: Directory, written: Sequence[Written]) -> bool:
@@ -372,55 +287,10 @@ def _changed(
     return sorted({*batch.targets.values(), *late})
 
 
-def replies_of(new: Written) -> Sequence[Reply]:
-    """Return what is said after a message, the ticket's number filled in."""
-    if new.decision is None:
-        return ()
-    derivation = new.decision.derivation
-    if derivation is None or new.ticket is None:
-        return new.decision.replies
-    confirmed = derivation.confirmation.replace(TICKET, new.ticket)
-    return (*new.decision.replies, Reply(text=confirmed))
-
-
 async def _forget_the_deleted(tx: Transaction, batch: Batch) -> None:
     wamids = [message.wamid for message in batch.messages]
     await tx.fetch(sql("lock"), sorted(map(lock_key, wamids)))
     await tx.fetch(sql("forget"), [digest(wamid) for wamid in wamids], wamids)
-
-
-async def _add_people(tx: Transaction, directory: Directory) -> None:
-    for contact, telefono in directory.renumbered:
-        await tx.fetch(sql("renumber"), contact, telefono)
-    arguments = directory.people_arguments()
-    if arguments is None:
-        return
-    (row,) = await tx.fetch(sql("people"), *arguments)
-    wanted = (len(directory.new_contacts), len(directory.new_aliases))
-    if (row["contacts"], row["aliases"]) != wanted:
-        raise Raced("another writer met the same person")
-
-
-async def _move_people(tx: Transaction, directory: Directory, dialect: Dialect) -> None:
-    """Write which names passed to whom, and who turned out to be one."""
-    given = {
-        **directory.moved,
-        **{a: directory.by_alias[a] for a in directory.left_now},
-    }
-    if given:
-        aliases = [(*a, c.id, directory.left.get(a)) for a, c in given.items()]
-        await tx.fetch(sql("realias"), *columns(aliases, 5))
-    if directory.adopted:
-        pairs = [(c.id, c.contacto_id) for c in directory.adopted]
-        await tx.fetch(sql("adopt"), *columns(pairs, 2))
-    for loser, survivor, open_one, telefono in directory.merges:
-        kept_open = open_one.id if open_one else None
-        await tx.fetch(
-            sql("merge"), loser.id, survivor.id, kept_open, telefono, loser.plain
-        )
-    involved = [(c.id, telefono) for c, telefono in directory.involved.items()]
-    if involved:
-        await tx.fetch(dialect.sql("touch"), *columns(sorted(involved), 2))
 
 
 async def _states_that_waited(

@@ -89,7 +89,7 @@ class Recall:
             return False
         if not _hold(contact.conversation, directory):
             return False
-        directory.recall(contact, message.aliases + message.kept)
+        directory.people.recall(contact, message.aliases + message.kept)
         return True
 
     def _person(self, message: Message) -> Contact | None:
@@ -107,8 +107,8 @@ class Recall:
 
     def remember(self, batch: Batch, directory: Directory) -> None:
         """Remember what was committed, and who of *directory* was looked up for it."""
-        for alias, contact in directory.by_alias.items():
-            if contact.conversation is not None and alias not in directory.left:
+        for alias, contact in directory.people.by_alias.items():
+            if contact.conversation is not None and alias not in directory.people.left:
                 self._people.put(alias, contact)
         for group, conversation in directory.groups.items():
             self._groups.put(group, conversation)
