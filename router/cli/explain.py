@@ -46,13 +46,15 @@ async def _explain(args: argparse.Namespace) -> int:
             if found is None:
                 return _nothing(f"delivery {args.delivery} is not archived")
             wamids = found
-        known = [await _show(database, wamid) for wamid in wamids]
+        # What brought each of many again would be a walk through the archive each.
+        search = args.delivery is None
+        known = [await _show(database, wamid, search=search) for wamid in wamids]
     return 0 if all(known) else 1
 
 
-async def _show(database: Database, wamid: str) -> bool:
+async def _show(database: Database, wamid: str, *, search: bool) -> bool:
     try:
-        found = await explained(database, wamid)
+        found = await explained(database, wamid, search=search)
     except (Poison, UnicodeEncodeError):
         found = None
     if found is None:
@@ -73,12 +75,13 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
     if message := found["message"]:
         if found["received"]:
             yield from _received(message, found["received"])
-            yield _dedupe(found["dedupe"])
+            if found["dedupe"]:
+                yield _dedupe(found["dedupe"])
             yield _stages(found["stages"])
         else:
             yield f"  timestamp  {message['timestamp']}, stored {message['created_at']}"
         yield _message(message)
-        yield from _decided((message["metadata"] or {}).get("decision"))
+        yield from _decided(found["decision"])
         yield from _conversation(found["conversation"])
     for reply in found["replies"]:
         why = f" ({_plain(reply['error_mensaje'])})" if reply["error_mensaje"] else ""
@@ -105,6 +108,8 @@ def _body(body: dict[str, Any]) -> str:
 
 
 def _dedupe(found: dict[str, Any]) -> str:
+    if found["looked_to"] is None:
+        return "  dedupe     new; there is nothing in it by which others could be found"
     far = "" if found["looked_to"] >= found["last"] else f" up to {found['looked_to']}"
     if not found["again"]:
         return f"  dedupe     new; no other body{far} brought it"

@@ -17,12 +17,11 @@ from router.errors import Malformed, Poison
 from router.model import Delivery, Door, Event, Received
 from router.stages.desk import BULK, WHATSAPP, Desk
 from router.store import dialect
-from router.store.archive import bodies_between, bodies_with, telltale
+from router.store.archive import bodies_between, bodies_with, strings_in, telltale
 from router.store.database import Database
 from router.store.dead_letters import Letter, mark_replayed, tell_again
 from router.store.ledger import Ledger
 from router.whatsapp.events import MALFORMED, read
-from router.whatsapp.members import object_of, text_of
 from router.whatsapp.reading import read_json
 from router.whatsapp.storable import json_text
 
@@ -108,7 +107,7 @@ class Replay:
             return await self._tell(letter)
         delivery = await self._delivery(letter)
         if delivery is None:
-            return "the body that it came in is not archived any more"
+            return "the body that it came in is not in the archive"
         events = read(delivery.body, delivery.door)
         if any(event.kind == MALFORMED for event in events):
             return "the body is still no JSON"
@@ -126,7 +125,7 @@ class Replay:
         return None if told else f"{letter.destination} need not be told again"
 
     async def _delivery(self, letter: Letter) -> Delivery | None:
-        part = letter.body if letter.stage == "normalize" else _id_in(letter.body)
+        part = letter.body if letter.stage == "normalize" else _part_of(letter.body)
         found = bodies_with(self.database, part, letter.first_at)
         async with aclosing(found) as archived:
             async for delivery in archived:
@@ -161,13 +160,12 @@ class Replay:
         return why_not
 
 
-def _id_in(item: bytes) -> bytes:
-    """Return bytes that the body of *item* must hold: a part of its id, or nothing."""
+def _part_of(item: bytes) -> bytes:
+    """Return bytes that the body of *item* must hold: the most telling string in it."""
     try:
-        name = text_of(object_of(read_json(item)).get("id"))
+        return telltale(strings_in(read_json(item)))
     except Malformed:
         return item
-    return telltale(name or "")
 
 
 def _reports(delivery: Delivery, buried: bytes) -> bool:

@@ -1,24 +1,37 @@
-"""Bodies as they came, found again: what is buried says which bytes, and when."""
+"""Bodies as they came, found again: what is buried says which bytes, and when.
+
+They have numbers and no index of times. Numbers grow with the time at which a body is archived,
+but for those of processes that share the archive (SPREAD), and a body that waited in a spool
+has a number that is later than its time.
+"""
 
 import re
-from collections.abc import AsyncGenerator
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from router.model import Delivery, Door
 from router.store.database import Database, Row
+from router.store.numbers import LASTS_S
 from router.store.places import NEAR, first_since
 from router.store.sql_files import sql
 
-BLOCK = 1000  # numbers that a process takes at once: so far may two of them be apart
 PAGE = 50  # bodies, of up to 4 MB each
-STEP = 5000  # numbers that one statement looks at
-FEW = 20  # bodies that it returns
+ROWS, BYTES = 4000, 16_000_000  # that one statement looks through: some 50 ms
 TELLING = 12  # characters that hardly another name has
-AFTERWARDS = 100_000  # numbers: so far is the same message looked for again
 # From a body's arrival to the burial of something in it: as a rule, and after an outage.
 USUAL_WAY, LONGEST_WAY = timedelta(hours=1), timedelta(days=7)
 CLOCKS = timedelta(minutes=1)  # ours and the database's may differ
+SPREAD = timedelta(seconds=LASTS_S) + 2 * CLOCKS
 _PLAIN = re.compile(r"[A-Za-z0-9._-]+")
+
+
+class Page(NamedTuple):
+    """What a statement looked through."""
+
+    found: list[Delivery]
+    number: int  # of the last row of it
+    at: datetime  # when that was received
 
 
 async def body_of(database: Database, number: int) -> Delivery | None:
@@ -27,15 +40,22 @@ async def body_of(database: Database, number: int) -> Delivery | None:
     return _delivery(number, rows[0]) if rows else None
 
 
+async def last_body(database: Database) -> int:
+    """Return the greatest number of an archived body, 0 where there is none."""
+    (row,) = await database.fetch(sql("deliveries_last"))
+    last: int = row["last"]
+    return last
+
+
 async def bodies_between(
     database: Database, since: datetime, until: datetime
 ) -> AsyncGenerator[list[Delivery], None]:
     """Yield the archived bodies of a time, a page at once, in the order of their numbers.
 
-    That is the order in which one process took them; another's may be a thousand apart.
+    That is the order in which one process took them; another's may be minutes apart.
     Raises Transient.
     """
-    after = max(await _place(database, since) - NEAR - BLOCK, 0) - 1
+    after = await _place(database, since) - 1
     while True:
         rows = await database.fetch(sql("deliveries_since"), after, since, until, PAGE)
         if rows:
@@ -43,18 +63,6 @@ async def bodies_between(
             after = rows[-1]["id"]
         if len(rows) < PAGE:
             return
-
-
-def telltale(name: str) -> bytes:
-    """Return a part of *name* that no JSON escapes: it occurs where *name* does.
-
-    Who looks for it reads what was found: other names have it too. The last long part, since
-    WhatsApp's ids begin with whom they are of; else the longest.
-    """
-    parts = _PLAIN.findall(name)
-    longest = max(parts, key=len, default="")
-    long = (part for part in reversed(parts) if len(part) >= TELLING)
-    return next(long, longest).encode()
 
 
 async def bodies_with(
@@ -65,55 +73,71 @@ async def bodies_with(
     Those of the last hour first, and of an empty *part* no others: it occurs in all.
     Raises Transient.
     """
-    until = before + CLOCKS
-    end = await _place(database, until) + BLOCK + 1
+    latest = before + CLOCKS
     for way in (USUAL_WAY, LONGEST_WAY) if part else (USUAL_WAY,):
         since = before - way
-        first = await _place(database, since) - NEAR - BLOCK
-        # What waited before it was archived has a later number than its time.
-        numbers = range(max(first, 0), end)
-        async for delivery in _bodies_in(database, part, numbers, since, until):
-            yield delivery
-        until = since - timedelta.resolution
+        async for page in pages_with(database, part, since):
+            for body in page.found:
+                if since <= body.received_at <= latest:
+                    yield body
+            if page.at > before + SPREAD:
+                break
+        latest = since - timedelta.resolution
 
 
-async def bodies_beside(
-    database: Database, part: bytes, number: int, received_at: datetime
-) -> AsyncGenerator[Delivery, None]:
-    """Yield archived bodies in which *part* occurs, about *number* and AFTERWARDS after it.
+async def pages_with(
+    database: Database, part: bytes, since: datetime
+) -> AsyncGenerator[Page, None]:
+    """Look through all bodies that were archived at *since* or later for *part*.
 
-    Also that body itself. Raises Transient.
+    Raises Transient.
     """
-    numbers = range(max(number - BLOCK, 0), number + AFTERWARDS + 1)
-    since, until = received_at - USUAL_WAY, datetime.now(UTC) + CLOCKS
-    async for delivery in _bodies_in(database, part, numbers, since, until):
-        yield delivery
+    number = await _place(database, since)
+    while rows := await database.fetch(
+        sql("deliveries_with"), number, ROWS, BYTES, part
+    ):
+        *found, last = rows
+        yield Page(
+            [_delivery(row["id"], row) for row in found],
+            last["id"],
+            last["received_at"],
+        )
+        number = last["id"] + 1
 
 
-async def last_body(database: Database) -> int:
-    """Return the greatest number of an archived body, 0 where there is none."""
-    (row,) = await database.fetch(sql("deliveries_last"))
-    last: int = row["last"]
-    return last
+def telltale(names: Iterable[str]) -> bytes:
+    """Return a part of one of *names* that no JSON escapes: it occurs where they do.
+
+    Who looks for it reads what was found: other names have it too. Of a name the last long
+    part, since WhatsApp's ids begin with whom they are of; of all of them the longest.
+    """
+    return max(map(_part_of, names), key=len, default="").encode()
+
+
+def _part_of(name: str) -> str:
+    parts = _PLAIN.findall(name)
+    long = (part for part in reversed(parts) if len(part) >= TELLING)
+    return next(long, max(parts, key=len, default=""))
+
+
+def strings_in(item: Any) -> Iterator[str]:
+    """Yield the values of parsed JSON that are strings, however deep."""
+    left = [item]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
 
 
 async def _place(database: Database, at: datetime) -> int:
-    number, _ = await first_since(database, "deliveries_last", "delivery_after", at)
-    return number
-
-
-async def _bodies_in(
-    database: Database, part: bytes, numbers: range, since: datetime, until: datetime
-) -> AsyncGenerator[Delivery, None]:
-    low, stop = numbers.start, min(numbers.stop, await last_body(database) + 1)
-    while low < stop:
-        high = min(low + STEP, stop)
-        rows = await database.fetch(
-            sql("deliveries_between"), low, high, since, until, part, FEW
-        )
-        for row in rows:
-            yield _delivery(row["id"], row)
-        low = rows[-1]["id"] + 1 if len(rows) == FEW else high
+    """Return a number below those of all bodies that were archived at *at* or later."""
+    names = "deliveries_last", "delivery_after"
+    number, _ = await first_since(database, *names, at - SPREAD)
+    return max(number - NEAR, 0)
 
 
 def _delivery(number: int, row: Row) -> Delivery:

@@ -1,15 +1,19 @@
 """The whole life of one message, from what is stored anyway, and one number of its metadata."""
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
+from router.errors import Transient
 from router.model import Delivery
 from router.store.archive import (
-    AFTERWARDS,
-    bodies_beside,
+    ROWS,
     body_of,
     last_body,
+    pages_with,
+    strings_in,
     telltale,
 )
 from router.store.database import Database, Row
@@ -22,18 +26,32 @@ from router.whatsapp.reading import read_json
 from router.whatsapp.storable import text
 
 BATCH = 10 * NEAR  # rows that one transaction may leave
-MOST_READ = 200  # bodies: what is looked for may occur in those of other messages too
+MOST_LOOKED_AT = 100_000  # bodies, for the same message: ten days of 10,000 a day
+# What is looked for may occur in other messages too: so much of what was found is read.
+MOST_READ, MOST_READ_BYTES = 200, 8_000_000
 MS = timedelta(milliseconds=1)
+ONE = (
+    "message",
+    "received",
+    "stages",
+    "decision",
+    "conversation",
+    "replies",
+    "derivations",
+)
+STAGES = ("normalize", "persist", "commit", "notify")
 PARTS = ("statuses", "notices", "dead_letters")
 
 
-async def explained(database: Database, wamid: str) -> dict[str, Any] | None:
+async def explained(
+    database: Database, wamid: str, *, search: bool = True
+) -> dict[str, Any] | None:
     """Return what is known of the message *wamid*; None where it was never heard of.
 
-    `message`, `received`, `dedupe`, `stages` and `conversation` (an object or null; the
-    conversation as it is now), `replies`, `derivations`, `outbox` (each with its `tries`),
-    `statuses`, `notices`, `dead_letters`. What the bot made of a message, and why, is its
-    `metadata.decision`. Times in ISO 8601. Raises Transient, and Poison for what is no name.
+    `message`, `received`, `dedupe`, `stages`, `decision` and `conversation` (an object or
+    null; the conversation as it is now), `replies`, `derivations`, `outbox` (each with its
+    `tries`), `statuses`, `notices`, `dead_letters`. Times in ISO 8601. Without *search* there
+    is no `dedupe`. Raises Transient, and Poison for what is no name.
 
     `stages`: milliseconds from the receipt of the body until it was read (`normalize`), its
     transaction began (`persist`), ended (`commit`; known where PostgreSQL keeps the times of
@@ -41,18 +59,16 @@ async def explained(database: Database, wamid: str) -> dict[str, Any] | None:
     """
     names = wamid.encode(), wamid.replace("/", "\\/").encode()
     (row,) = await database.fetch(sql("explain"), wamid, *names)
-    found = {
-        name: _json(row[name])
-        for name in ("message", "received", "conversation", "replies", "derivations")
-    }
-    found |= {name: _json(row[name]) for name in PARTS}
+    found = {name: _json(row[name]) for name in (*ONE, *PARTS)}
     if not (found["message"] or any(found[name] for name in PARTS)):
         return None
     outbox = await _outbox(database, row, wamid, found) if found["message"] else []
-    found |= {"outbox": outbox, "dedupe": None, "stages": None}
-    if found["received"]:
-        found["dedupe"] = await _again(database, wamid, row, found["received"])
-        found["stages"] = _stages(row, found)
+    found |= {"outbox": outbox, "dedupe": None}
+    if received := found["received"]:
+        known = found["stages"] | {"notify": _told_after(received, outbox)}
+        found["stages"] = {name: known[name] for name in STAGES}
+        if search:
+            found["dedupe"] = await _dedupe(database, wamid, row, received)
     return {"wamid": wamid, **found}
 
 
@@ -65,29 +81,53 @@ async def ids_in(database: Database, delivery: int) -> list[str] | None:
     return list(dict.fromkeys(event.id or event.key for event in events))
 
 
-async def _again(
+async def _dedupe(
     database: Database, wamid: str, row: Row, received: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return which bodies brought it, the first one's copies counted too.
+    """Return which bodies brought it.
 
     `new_in` the body that it was stored from; `again` the others, and how often each tells
-    of it; `looked_to` the last body that was looked at, of `last`.
+    of it, and that one too where it does so more than once; `looked_to` the last body that
+    was looked at, of `last`, and null where there is nothing to look for.
     """
-    number, brought = received["delivery"], list[dict[str, Any]]()
-    last = looked_to = await last_body(database)
-    read = 0
-    async for body in bodies_beside(
-        database, telltale(wamid), number, row["received_at"]
-    ):
-        if times := await asyncio.to_thread(_times, body, wamid):
-            again = body.id != number
-            brought += [_body(body, times)] if again or times > 1 else []
-        read += 1
-        if read == MOST_READ:
-            looked_to = body.id or number
-            break
-    looked_to = max(number, min(looked_to, number + AFTERWARDS))
-    return {"new_in": number, "again": brought, "looked_to": looked_to, "last": last}
+    own, last = await body_of(database, received["delivery"]), await last_body(database)
+    found = {
+        "new_in": received["delivery"],
+        "again": [],
+        "looked_to": None,
+        "last": last,
+    }
+    parts = telltale([wamid]), telltale(strings_in(_json(row["item"])))
+    part = next((p for p in parts if p and own and p in own.body), None)
+    if own is None or part is None:
+        return found
+    with suppress(Transient):  # the rest is known, and so is how far this came
+        async for number, body in _bodies(database, part, own):
+            found["looked_to"] = number
+            if body is None:
+                continue
+            times = await asyncio.to_thread(_times, body, wamid)
+            # What has the very same time is the same request, archived twice.
+            if times > (body.received_at == own.received_at):
+                found["again"].append(_body(body, times))
+    return found
+
+
+async def _bodies(
+    database: Database, part: bytes, own: Delivery
+) -> AsyncGenerator[tuple[int, Delivery | None], None]:
+    """Yield the number to which all is known by now, and each body with *part* on the way."""
+    looked_at = read = size = 0
+    async for page in pages_with(database, part, own.received_at):
+        for body in page.found:
+            read, size = read + 1, size + len(body.body)
+            if read > 1 and (read > MOST_READ or size > MOST_READ_BYTES):
+                return
+            yield body.id or 0, body
+        yield page.number, None
+        looked_at += ROWS
+        if looked_at >= MOST_LOOKED_AT:
+            return
 
 
 def _times(body: Delivery, wamid: str) -> int:
@@ -102,19 +142,12 @@ def _body(body: Delivery, times: int) -> dict[str, Any]:
     return {"delivery": body.id, "received_at": at, "door": body.door, "times": times}
 
 
-def _stages(row: Row, found: dict[str, Any]) -> dict[str, float | None]:
-    began: datetime = row["received_at"]
-    tries = [each["at"] for told in found["outbox"] for each in told["tries"]]
-    first = min(map(datetime.fromisoformat, tries), default=None)
-    later = {
-        "persist": row["stored_at"],
-        "commit": row["committed_at"],
-        "notify": first,
-    }
-    read_after = (found["message"]["metadata"] or {}).get("normalized_ms")
-    return {"normalize": read_after} | {
-        name: at and round((at - began) / MS, 3) for name, at in later.items()
-    }
+def _told_after(received: dict[str, Any], outbox: list[Any]) -> float | None:
+    tries = [each["at"] for told in outbox for each in told["tries"]]
+    if not tries:
+        return None
+    first = min(map(datetime.fromisoformat, tries))
+    return round((first - datetime.fromisoformat(received["received_at"])) / MS, 3)
 
 
 async def _outbox(

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,16 +14,17 @@ import pytest
 from router.cli import main
 from router.cli.explain import lines
 from router.config import Destination, Line, Settings
+from router.errors import Transient
 from router.model import Delivery, Door, Notification, Received
 from router.ops.send import Asked, Sender
 from router.stages.desk import Desk
-from router.store import explain
+from router.store import archive, explain, numbers
 from router.store.database import Database
 from router.store.dead_letters import DeadLetters
 from router.store.explain import explained
 from router.store.ledger import Ledger
 from router.whatsapp.events import read
-from tests.events import body, message, now, received, status, text_message
+from tests.events import body, message, received, status, text_message
 from tests.faults.harness import HOST, Service, Sink
 from tests.servers import until
 
@@ -47,7 +50,7 @@ def ledger(store: Database) -> Ledger:
 
 
 def brought(raw: bytes, door: Door = Door.META) -> list[Received]:
-    delivery = Delivery(body=raw, door=door, received_at=now())
+    delivery = Delivery(body=raw, door=door, received_at=datetime.now(UTC))
     return [Received(event, delivery) for event in read(raw, door)]
 
 
@@ -65,7 +68,7 @@ async def test_of_a_message_that_derives_everything_that_followed_is_shown(
     found = await life(store, "wamid.2")
     assert found["message"]["mensaje"] == "22"
     assert found["message"]["metadata"]["kind"] == "message.text"
-    decision = found["message"]["metadata"]["decision"]
+    decision = found["decision"]
     assert (decision["heard"], decision["silence"]) == ("choose 22", None)
     assert decision["before"]["submenu_actual"] == "2"
     assert decision["after"] == {
@@ -87,7 +90,7 @@ async def test_of_a_message_that_derives_everything_that_followed_is_shown(
         ("ingesta_wsp4", "pending"),
         ("whatsapp", "pending"),
     ]
-    assert found["dedupe"] == {"new_in": 3, "again": [], "looked_to": 3, "last": 3}
+    assert found["dedupe"]["new_in"] == found["received"]["delivery"] == 3
 
 
 async def test_why_the_bot_says_nothing_is_shown(
@@ -96,7 +99,7 @@ async def test_why_the_bot_says_nothing_is_shown(
     for number, text in enumerate(("Hola", "2", "22", "gracias")):
         await ledger.write(received(message(WHO, wamid=f"wamid.{number}", text=text)))
     found = await life(store, "wamid.3")
-    assert found["message"]["metadata"]["decision"] == {"silence": "human"}
+    assert found["decision"] == {"silence": "human"}
     assert "  decided    the bot says nothing: human" in list(lines(found))
     assert any(
         line.startswith("  decided    heard as main; ")
@@ -133,16 +136,131 @@ async def test_bodies_that_brought_it_again_are_shown_and_others_are_not(
     assert row["n"] == 1
 
 
+@pytest.mark.parametrize("most", ["MOST_READ", "MOST_LOOKED_AT", "MOST_READ_BYTES"])
 async def test_a_name_of_one_letter_is_looked_for_in_some_bodies_only(
-    store: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    store: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, most: str
 ) -> None:
-    monkeypatch.setattr(explain, "MOST_READ", 5)
     for wamid in ("w", *(f"w{number}" for number in range(30))):
         await ledger.write(brought(body(text_message(WHO, wamid))))
-    dedupe = (await life(store, "w"))["dedupe"]
-    assert dedupe == {"new_in": 1, "again": [], "looked_to": 5, "last": 31}
-    said = list(lines(await life(store, "w")))
-    assert "  dedupe     new; no other body up to 5 brought it" in said
+    monkeypatch.setattr(explain, most, 5)
+    monkeypatch.setattr(archive, "ROWS", 5)
+    monkeypatch.setattr(explain, "ROWS", 5)
+    found = await life(store, "w")
+    looked_to = 1 if most == "MOST_READ_BYTES" else 5
+    assert found["dedupe"] == {
+        "new_in": 1,
+        "again": [],
+        "looked_to": looked_to,
+        "last": 31,
+    }
+    said = f"  dedupe     new; no other body up to {looked_to} brought it"
+    assert said in list(lines(found))
+
+
+async def test_a_message_without_an_id_is_found_again_by_what_is_in_it(
+    store: Database, ledger: Ledger
+) -> None:
+    raw = b'{"phone": "5491100000001", "text": "Una pregunta", "timestamp": 1795000000}'
+    for _ in range(3):
+        await ledger.write(brought(raw, Door.SECRET))
+    row = (await store.fetch("select whatsapp_message_id as name from mensajes"))[0]
+    dedupe = (await life(store, row["name"]))["dedupe"]
+    assert [each["delivery"] for each in dedupe["again"]] == [2, 3]
+    await store.execute("update router.deliveries set body = '{}' where id = 1")
+    found = await life(store, row["name"])
+    assert (found["dedupe"]["again"], found["dedupe"]["looked_to"]) == ([], None)
+    assert any("nothing in it" in line for line in lines(found))
+
+
+async def test_a_body_that_another_process_archived_earlier_or_later_is_found(
+    store: Database, ledger: Ledger
+) -> None:
+    raw = body(text_message(WHO, "wamid.first"))
+    other = Ledger(store, Desk(SETTINGS))
+    await other.write(
+        brought(body(text_message(WHO, "wamid.a")))
+    )  # its numbers: 1-1000
+    for _ in range(5):
+        await store.execute("select nextval('router.deliveries_id_seq')")
+    await ledger.write(brought(raw))
+    await other.write(brought(raw))
+    dedupe = (await life(store, "wamid.first"))["dedupe"]
+    assert dedupe["new_in"] == 6001
+    assert [each["delivery"] for each in dedupe["again"]] == [2]
+
+
+async def test_numbers_are_not_kept_for_later(
+    store: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = list[int | None]()
+    for lasts_s in (60.0, 60.0, 0.0):
+        monkeypatch.setattr(numbers, "LASTS_S", lasts_s)
+        (item,) = brought(body(text_message(WHO, f"wamid.{len(found)}")))
+        await ledger.write([item])
+        found.append(item.delivery.id)
+    assert found == [1, 2, 1001]
+
+
+async def test_one_request_that_was_archived_twice_did_not_come_again(
+    store: Database, ledger: Ledger
+) -> None:
+    (item,) = brought(body(text_message(WHO, "wamid.a")))
+    await ledger.write([item])
+    item.delivery.id = None  # the answer of the commit was lost
+    await ledger.write([item])
+    assert (await life(store, "wamid.a"))["dedupe"]["again"] == []
+
+
+async def test_a_database_that_goes_away_in_between_takes_only_the_search_with_it(
+    store: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> AsyncGenerator[archive.Page, None]:
+        for page in list[archive.Page]():
+            yield page
+        raise Transient("away")
+
+    await ledger.write(brought(body(text_message(WHO, "wamid.a"))))
+    monkeypatch.setattr(explain, "pages_with", away)
+    found = await life(store, "wamid.a")
+    assert found["message"]
+    assert found["dedupe"]["looked_to"] is None
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "[]",
+        "3",
+        '"x"',
+        "null",
+        '{"delivery": 1.5, "decision": 3, "normalized_ms": "x"}',
+        '{"delivery": 1e30}',
+        '{"delivery": "x"}',
+    ],
+)
+async def test_whatever_others_wrote_into_metadata_is_no_obstacle(
+    store: Database, ledger: Ledger, metadata: str
+) -> None:
+    await ledger.write(brought(body(text_message(WHO, "wamid.a"))))
+    await store.execute("update mensajes set metadata = $1", metadata)
+    found = await life(store, "wamid.a")
+    assert (found["received"], found["decision"]) == (None, None)
+    assert list(lines(found))
+
+
+async def test_times_without_a_zone_and_a_restored_archive_are_no_obstacle(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(brought(body(text_message(WHO, "wamid.a"))))
+    await store.execute("alter table mensajes alter created_at type timestamp")
+    before = (await life(store, "wamid.a"))["stages"]
+    assert before["commit"] is not None
+    await store.execute(
+        "update mensajes set created_at = created_at - interval '1 day'"
+    )
+    stages = (await life(store, "wamid.a"))["stages"]
+    assert stages["persist"] < 0
+    assert stages["commit"] is None
 
 
 async def test_when_each_stage_had_it_is_shown(

@@ -3,31 +3,42 @@
 -- without what was received in full. $1 WhatsApp id, $2 its bytes, $3 as some JSON escapes it
 with
 message as (
-  select m.* from mensajes m where m.whatsapp_message_id = $1::text
+  select m.*, m.created_at::timestamptz as stored_at,
+    case when jsonb_typeof(m.metadata) = 'object' then m.metadata else '{}' end as meta
+  from mensajes m where m.whatsapp_message_id = $1::text
   order by m.created_at, m.id limit 1
 ),
 brought as (
   select d.*, d.xmin from message m
-  join router.deliveries d on d.id = case when jsonb_typeof(m.metadata->'delivery') = 'number'
-                                     then (m.metadata->>'delivery')::bigint end
+  join router.deliveries d on d.id = case when m.meta->>'delivery' ~ '^\d{1,18}$'
+                                     then (m.meta->>'delivery')::bigint end
 )
 select
-  (select to_jsonb(m) #- '{metadata,item}' from message m) as message,
+  (select to_jsonb(m) - '{meta,stored_at}'::text[] || jsonb_build_object('metadata',
+     case when jsonb_typeof(m.metadata) = 'object' then m.metadata - 'item' else m.metadata end)
+   from message m) as message,
   (select m.id from message m) as id,
-  (select m.created_at from message m) as stored_at,
-  (select m.metadata->>'kind' from message m) as kind,
+  (select m.stored_at from message m) as stored_at,
+  (select m.meta->>'kind' from message m) as kind,
+  (select m.meta->'decision' from message m
+   where jsonb_typeof(m.meta->'decision') = 'object') as decision,
+  (select m.meta->'item' from message m) as item,
   (select to_jsonb(v) from message m join conversaciones v on v.id = m.conversacion_id)
     as conversation,
   (select jsonb_build_object('delivery', d.id, 'received_at', d.received_at, 'door', d.door,
      'bytes', octet_length(d.body),
      'lag_s', round(extract(epoch from d.received_at - m.timestamp), 3))
    from brought d, message m) as received,
-  (select d.received_at from brought d) as received_at,
-  -- Of the body's first transaction; a later one stored what of a large body came after it.
-  (select case when c.at >= m.created_at then c.at end
-   from message m, brought d, lateral (
+  (select jsonb_build_object(
+     'normalize', case when jsonb_typeof(m.meta->'normalized_ms') = 'number'
+                  then m.meta->'normalized_ms' end,
+     'persist', round(1000 * extract(epoch from m.stored_at - d.received_at), 3),
+     'commit', round(1000 * extract(epoch from c.at - d.received_at), 3))
+   from message m cross join brought d left join lateral (
+     -- Of the body's first transaction: not of a later one, nor of a restore of the table.
      select case when current_setting('track_commit_timestamp')::bool
-            then pg_xact_commit_timestamp(d.xmin) end as at) c) as committed_at,
+            then pg_xact_commit_timestamp(d.xmin) end as at) c
+     on c.at between m.stored_at and m.stored_at + interval '10 s') as stages,
   coalesce((
     select jsonb_agg(to_jsonb(r) - 'metadata' order by r.timestamp, r.id)
     from message m join mensajes r on r.conversacion_id = m.conversacion_id
