@@ -11,6 +11,7 @@ import pytest
 from router.conversation import guard, replies
 from router.conversation.decide import Decision, Policy, decide
 from router.conversation.menu import Menu, packaged
+from router.conversation.owner import attended
 from router.conversation.state import MOST_PATH, MOST_SENT, Conversation, Memory
 from router.model import Content, Event, Person
 from tests.events import message, now
@@ -603,6 +604,69 @@ def test_who_is_derived_again_gets_a_new_confirmation() -> None:
     _, _, decision = talk(DERIVED, [(0, "MENU"), (1, "2"), (2, "22")])
     assert decision.derivation is not None
     assert decision.derivation.path == ("2", "22")
+
+
+def attended_by_an_agent(conversation: Conversation, seconds: float) -> Conversation:
+    return attended(conversation, "Hola, soy Sol", now().timestamp() + seconds)
+
+
+@pytest.mark.parametrize("conversation", [FIRST, MAIN, ALUMNOS])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "hola sol, una pregunta",
+        "sí, dale",
+        "Buenas",
+        "el 22",
+        "clases",
+        "volver",
+        "gracias",
+    ],
+)
+def test_what_may_be_for_an_agent_who_wrote_is_left_to_the_agent(
+    conversation: Conversation, answer: str
+) -> None:
+    before = attended_by_an_agent(conversation, -600)
+    decision = after(answer, before)
+    assert is_silent(decision, "human")
+    assert decision.conversation is before
+    assert is_silent(after(media("audio"), before), "human")
+
+
+@pytest.mark.parametrize(
+    ("event", "heard"),
+    [("2", "choose 2"), ("22", "choose 22"), (tap("3"), "choose 3"), ("MENU", "main")],
+)
+def test_a_plain_choice_is_heard_though_an_agent_wrote(
+    event: Event | str, heard: str
+) -> None:
+    decision = after(event, attended_by_an_agent(MAIN, -3))
+    assert decision.heard == heard
+    assert decision.replies or decision.derivation
+
+
+def test_an_agent_who_wrote_has_what_was_handed_over() -> None:
+    assert after("MENU", DERIVED).heard == "return"
+    assert is_silent(after("MENU", attended_by_an_agent(DERIVED, -600)), "human")
+    always = Policy(menu_when_derived="always")
+    there = attended_by_an_agent(DERIVED, -600)
+    assert after("MENU", there, policy=always).heard == "return"
+
+
+def test_an_agent_s_words_are_the_last_for_some_hours_and_no_longer() -> None:
+    before = attended_by_an_agent(MAIN, 0)
+    hold_s = POLICY.agent_hold_s
+    assert is_silent(after("Hola", before, seconds=hold_s - 1), "human")
+    assert after(said("Hola", hold_s), before, seconds=hold_s).heard == "main"
+    # What is told late of long ago changes nothing, nor do clocks that disagree a little.
+    assert attended(before, "Hola", 1.0) is before
+    assert is_silent(after("Hola", attended_by_an_agent(MAIN, 5)), "human")
+
+
+def test_the_bot_s_own_words_that_come_back_are_no_agent_s() -> None:
+    first = after("Hola", FIRST)
+    (reply,) = first.replies
+    assert attended(first.conversation, reply.text, 2e9) is first.conversation
 
 
 # --- silence

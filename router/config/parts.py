@@ -43,6 +43,7 @@ class Bot:
     menu_when_derived: MenuWhenDerived = "unassigned"
     replies_a_minute: int = 12  # automatic ones, in one conversation
     same_reply_s: float = 10.0  # within which a reply is not repeated
+    agent_hold_s: float = 12 * 3600.0  # after an agent's message: plain choices only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,13 @@ from typing import Literal, NamedTuple
 from router.conversation import guard, listen, replies
 from router.conversation.listen import Act, Meaning
 from router.conversation.menu import PRINCIPAL, Menu, Option, Page
-from router.conversation.owner import Owner, is_assigned, is_held, owner_of
+from router.conversation.owner import (
+    Owner,
+    is_assigned,
+    is_attended,
+    is_held,
+    owner_of,
+)
 from router.conversation.state import (
     DERIVED,
     MAIN_AREA,
@@ -25,12 +31,15 @@ class Policy:
     `menu_when_derived`: whether the word MENU takes a conversation back from its area;
     `unassigned` only while it has no agent, `always` from the agent too. One that the CRM
     disconnected or fixed to an inbox, or that came in by an area's own line, never.
+    `agent_hold_s`: so long after an agent's message the bot hears plain choices only, and a
+    conversation that was handed over counts as the agent's.
     """
 
     stale_s: float = 900.0
     menu_when_derived: Literal["unassigned", "always", "never"] = "unassigned"
     replies_a_minute: int = 12
     same_reply_s: float = 10.0
+    agent_hold_s: float = 12 * 3600.0
     line_area: str | None = None  # whose own line it is
 
 
@@ -124,8 +133,11 @@ def decide(
         )
     if silence := _unanswered(event, now, policy.stale_s):
         return Decision(conversation=conversation, silence=silence)
+    attended = is_attended(conversation, now.timestamp(), policy.agent_hold_s)
     human = owner_of(conversation, policy.line_area) is Owner.HUMAN
-    if human and not _may_return(conversation, policy, event, content):
+    if human and not _may_return(
+        conversation, policy, event, content, attended=attended
+    ):
         return Decision(conversation=conversation, silence="human")
     heard = event.timestamp or now
     turn = _Turn(menu, policy, conversation, heard.timestamp(), now.timestamp())
@@ -133,6 +145,8 @@ def decide(
         return _take_back(turn)._replace(heard="return")
     page = menu.page(conversation.router_estado)
     meaning = _meant(turn, event, content, page)
+    if attended and not listen.is_plain(event, content, meaning):
+        return Decision(conversation=conversation, silence="human")
     return _act(turn, page, meaning)._replace(heard=_name(meaning))
 
 
@@ -154,11 +168,16 @@ def _unanswered(event: Event, now: datetime, stale_s: float) -> str | None:
 
 
 def _may_return(
-    held: Conversation, policy: Policy, event: Event, content: Content
+    held: Conversation,
+    policy: Policy,
+    event: Event,
+    content: Content,
+    *,
+    attended: bool,
 ) -> bool:
     if policy.menu_when_derived == "never" or is_held(held, policy.line_area):
         return False
-    if policy.menu_when_derived != "always" and is_assigned(held):
+    if policy.menu_when_derived != "always" and (attended or is_assigned(held)):
         return False
     return listen.asks_for_menu(event, content)
 

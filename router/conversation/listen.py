@@ -88,6 +88,17 @@ def asks_for_menu(event: Event, content: Content) -> bool:
     return event.kind not in MEDIA and says_menu(content.text)
 
 
+def is_plain(event: Event, content: Content, meaning: Meaning) -> bool:
+    """Return whether *meaning* is the menu's beyond doubt, though an agent is writing too.
+
+    A tap, a code and nothing else, or the word MENU: all else may be for the agent.
+    """
+    if asks_for_menu(event, content):
+        return True
+    plain = event.kind in TAPS or content.said.strip().isdecimal()
+    return plain and meaning.act is Act.CHOOSE
+
+
 def _typed(heard: Heard, menu: Menu, page: Page) -> Meaning:
     if heard.intent is Intent.CODE:
         return _coded(heard.code, menu, page)

@@ -2,7 +2,9 @@
 
 import enum
 import functools
+from dataclasses import replace
 
+from router.conversation.guard import digest_of
 from router.conversation.state import Conversation
 
 
@@ -41,6 +43,22 @@ def is_held(conversation: Conversation, line_area: str | None) -> bool:
 def is_assigned(conversation: Conversation) -> bool:
     """Return whether it has an agent."""
     return _said(conversation.asignado_a)
+
+
+def is_attended(conversation: Conversation, now_s: float, hold_s: float) -> bool:
+    """Return whether an agent wrote in the last *hold_s*: the answers are for the agent."""
+    return abs(now_s - conversation.memory.agent_at) < hold_s
+
+
+def attended(conversation: Conversation, text: str, at_s: float) -> Conversation:
+    """Return *conversation* after *text* was said in it by other means than the bot.
+
+    The bot's own last words, which came back, are no agent's.
+    """
+    memory = conversation.memory
+    if memory.agent_at >= at_s or memory.last == digest_of(text):
+        return conversation
+    return replace(conversation, memory=replace(memory, agent_at=at_s))
 
 
 def _said(value: str | None) -> bool:

@@ -21,8 +21,8 @@ class Memory:
     """What the bot remembers of itself: `conversaciones.metadata->'bot'`.
 
     Times are seconds since 1970: `sent` of the automatic replies of the last minute,
-    `last_at` of the last one, `heard_at` of the message that it answered, by Meta's clock.
-    `path` holds the codes chosen since the main menu.
+    `last_at` of the last one, `heard_at` of the message that it answered, by Meta's clock,
+    `agent_at` of an agent's last message. `path` holds the codes chosen since the main menu.
     """
 
     sent: tuple[float, ...] = ()
@@ -30,6 +30,7 @@ class Memory:
     last_at: float = 0.0
     heard_at: float = 0.0
     path: tuple[str, ...] = ()
+    agent_at: float = 0.0
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -41,6 +42,7 @@ class Memory:
             last_at=_time(kept.get("last_at")) or 0.0,
             heard_at=_time(kept.get("heard_at")) or 0.0,
             path=_all(kept.get("path"), _word, MOST_PATH),
+            agent_at=_time(kept.get("agent_at")) or 0.0,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -51,6 +53,7 @@ class Memory:
             "last_at": self.last_at,
             "heard_at": self.heard_at,
             "path": list(self.path),
+            **({"agent_at": self.agent_at} if self.agent_at else {}),
         }
 
 

@@ -1,38 +1,41 @@
-"""What a destination is told: pure functions from a stored message to bytes."""
+"""What a destination is told: pure functions from a stored message to bytes.
+
+`phone`: its digits, or the BSUID of a person without one.
+"""
 
 from datetime import datetime
 from typing import Any
 
 import orjson
 
-from router.model import Content, Event, Person
+from router.model import Content, Event
 
 
-def phone_of(person: Person) -> str:
-    """Return the digits of a phone, or the BSUID of a person without one."""
-    return person.wa_id or person.bsuid or ""
-
-
-def ingesta(conversation_id: str, event: Event, content: Content) -> bytes:
+def ingesta(conversation_id: str, phone: str, content: Content) -> bytes:
     """Return the predecessor's fields for each inbound message."""
     return _json(
         {
             "conversationId": conversation_id,
-            "phone": phone_of(event.person),
+            "phone": phone,
             "message": content.said,
             "media": _media(content),
         }
     )
 
 
-def proxied(
-    conversation_id: str, area: str, event: Event, content: Content, at: datetime
+def proxied(  # noqa: PLR0913, PLR0917 -- what an area must know
+    conversation_id: str,
+    area: str,
+    phone: str,
+    event: Event,
+    content: Content,
+    at: datetime,
 ) -> bytes:
     """Return the predecessor's fields for a message while an area owns the conversation."""
     return _json(
         {
             "conversacion_id": conversation_id,
-            "telefono": phone_of(event.person),
+            "telefono": phone,
             "mensaje": content.text,
             "area": area,
             "tipo": "mensaje_proxy",
@@ -47,13 +50,13 @@ def proxied(
 
 
 def envio(
-    conversation_id: str, area: str, subarea: str, event: Event, ticket: str
+    conversation_id: str, area: str, subarea: str, phone: str, ticket: str
 ) -> bytes:
     """Return the predecessor's fields for a conversation that an area takes over."""
     return _json(
         {
             "conversationId": conversation_id,
-            "phone": phone_of(event.person),
+            "phone": phone,
             "area": area,
             "subarea": subarea,
             "ticketId": ticket,

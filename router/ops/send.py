@@ -158,31 +158,35 @@ class Sender:
         if address is None or not address.to:
             raise NotSent("unknown_recipient", "nobody to write to by that name")
         said = _row(asked, address)
-        leaves = self._leaves(asked, address, said.id)
+        leaves = await self._leaves(asked, address, said.id)
         message = await self._sends.write(said, leaves, key)
         self._wake()
         return message
 
-    def _leaves(self, asked: Asked, address: Address, message: UUID) -> OutboxRow:
-        number = self._number(address.line)
+    async def _leaves(self, asked: Asked, address: Address, message: UUID) -> OutboxRow:
         until = None if asked.template else _open_until(address)
         key = f"{KEY}{message.hex}"
         bulk = asked.template is not None  # a campaign is made of them
         sent = outgoing.Outgoing(
-            phone_number_id=number,
             body=_body(asked, address.to, key),
+            phone_number_id=await self._number(address),
             until=until,
             bulk=bulk,
         )
         lane = str(address.conversation)
         return OutboxRow(BULK if bulk else WHATSAPP, key, lane, sent.to_bytes())
 
-    def _number(self, name: str) -> str:
+    async def _number(self, address: Address) -> str:
         lines = self._settings.lines
-        named = [line for line in lines if line.name == name]
-        for line in (*named, lines[0]):
+        named = [line for line in lines if line.name == address.line]
+        for line in named or lines[:1]:
             if line.phone_number_id:
                 return line.phone_number_id
+        # A line for any number: the one that they write to.
+        if number := await self._sends.number_of(address.conversation):
+            return number
+        if lines[0].phone_number_id:
+            return lines[0].phone_number_id
         raise NotSent("no_number", "the conversation's line has no phone number id")
 
 
@@ -252,6 +256,7 @@ def _row(asked: Asked, address: Address) -> Outbound:
         quoted_id=None if asked.template else asked.reply_to,
         media_url=file.url if file else None,
         filename=(file.filename or None) if file else None,
+        by_hand=asked.template is None,
     )
 
 

@@ -15,7 +15,7 @@ from router.conversation.state import Conversation as State
 from router.destinations import payloads
 from router.destinations.media_file import MediaFile
 from router.model import Door, Event
-from router.store.aliases import short
+from router.store.aliases import PARKING, is_phone, short
 from router.store.batch import Said, Written
 from router.store.keys import digest
 from router.store.people import BEGINNING
@@ -40,16 +40,20 @@ class Lines:
     """Our numbers by their WhatsApp id."""
 
     lines: Sequence[Line]
+    _of_any: Line | None = field(init=False)  # what no other line names comes in by it
     _warned: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Find the line without a number."""
+        numberless = (line for line in self.lines if line.phone_number_id is None)
+        self._of_any = next(numberless, None)
 
     def find(self, phone_number_id: str | None) -> Line | None:
         """Return the line of a number; of a message that names none, the first."""
         if phone_number_id is None:
             return self.lines[0]
-        for line in self.lines:
-            if line.phone_number_id in {None, phone_number_id}:
-                return line
-        return None
+        named = (line for line in self.lines if line.phone_number_id == phone_number_id)
+        return next(named, None) or self._of_any
 
     def name_of(self, phone_number_id: str | None) -> str:
         """Return the line's name; of a number that none names, the number itself."""
@@ -84,14 +88,14 @@ class Told:
             return
         conversation = str(new.conversation.id)
         event, content, area = new.event, new.content, new.before.area
-        name = NAMES.get(area, "wsp4")
+        name, phone = NAMES.get(area, "wsp4"), _phone_of(new)
         if entrance := self._first(f"ingesta_{name}", "ingesta_wsp4"):
-            body = payloads.ingesta(conversation, event, content)
+            body = payloads.ingesta(conversation, phone, content)
             yield _row(entrance, event, conversation, body)
         line = self._lines.find(event.phone_number_id)
         held = owner_of(new.before, line.area if line else None) is Owner.HUMAN
         if held and not event.group_id and (owner := self._owner(area)):
-            body = payloads.proxied(conversation, area, event, content, new.at)
+            body = payloads.proxied(conversation, area, phone, event, content, new.at)
             yield _row(owner, event, conversation, body)
         for destination in self._of["message.received"]:
             name = self._lines.name_of(event.phone_number_id)
@@ -108,7 +112,7 @@ class Told:
             return
         area, subarea, event = derivation.area, derivation.subetiqueta, new.event
         if owner := self._owner(area):
-            body = payloads.envio(conversation, area, subarea, event, ticket)
+            body = payloads.envio(conversation, area, subarea, _phone_of(new), ticket)
             yield _row(owner, event, conversation, body, "derivation")
         for destination in self._of["conversation.derived"]:
             at = new.delivery.received_at
@@ -133,6 +137,17 @@ class Told:
 
     def _first(self, *names: str) -> Destination | None:
         return next((self._by_name[n] for n in names if n in self._by_name), None)
+
+
+def _phone_of(new: Written) -> str:
+    """Return the digits of a person's phone, or the BSUID of one without a phone."""
+    person = new.event.person
+    if person.wa_id:
+        return person.wa_id
+    # WhatsApp leaves the number out once somebody has a username; we may know it.
+    telefono = new.conversation.telefono.removeprefix("+")
+    known = new.conversation.contacto_id and is_phone(telefono)
+    return telefono if known and telefono != PARKING else person.bsuid or ""
 
 
 def _row(
@@ -256,5 +271,6 @@ def _policy(line: Line, bot: Bot, stale_s: float) -> Policy:
         menu_when_derived=bot.menu_when_derived,
         replies_a_minute=bot.replies_a_minute,
         same_reply_s=bot.same_reply_s,
+        agent_hold_s=bot.agent_hold_s,
         line_area=line.area,
     )

@@ -10,7 +10,7 @@ from router import telemetry
 from router.model import Received
 from router.queues.base import STORED, Tally
 from router.stages.base import Emit
-from router.store.batch import Written
+from router.store.batch import Written, incoming
 from router.store.ledger import Outcome
 
 DONE: Emit[Any] = Emit(tally=STORED)
@@ -41,9 +41,9 @@ class Persist:
         self.wake(told)
         for new in written:
             self.notice(new.event.phone_number_id)
-        if written:
+        if inbound := [new for new in written if incoming(new.event)]:
             now, clock = datetime.now(UTC), time.monotonic()
-            telemetry.messages_processed([_line(new, now, clock) for new in written])
+            telemetry.messages_processed([_line(new, now, clock) for new in inbound])
         telemetry.events_stored(item.event.kind for item in batch if item.event)
         return [DONE if item.event else NOTHING for item in batch]
 

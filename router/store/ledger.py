@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
 from router.conversation.decide import Decision
+from router.conversation.owner import attended
 from router.conversation.state import Conversation as State
 from router.model import Event, Received
 from router.store import changes, rows
@@ -194,6 +195,8 @@ class Ledger:
         if incoming(event):
             decision = self._desk.decide(event, before, now)
             conversation.state = decision.conversation
+        else:
+            conversation.state = attended(before, message.content.text, at.timestamp())
         return Written(
             event,
             message.content,

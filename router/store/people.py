@@ -71,6 +71,9 @@ def read_conversation(row: Row, telefono: str, dialect: Dialect) -> Conversation
 def _state(row: Row) -> State:
     bot = orjson.loads(row["bot"] or b"null")
     memory = Memory.from_json(bot)
+    spoke = (
+        isinstance(bot, dict) and "last" in bot
+    )  # or it has nothing of the bot's own
     return State(
         router_estado=row["router_estado"] or "principal",
         submenu_actual=row["submenu_actual"],
@@ -81,6 +84,6 @@ def _state(row: Row) -> State:
         asignado_a=row["asignado_a"],
         inbox_fijo=row["inbox_fijo"],
         desconectado=row["desconectado"],
-        first=not memory.last if bot is not None else row["estado"] == "nueva",
+        first=not memory.last if spoke else row["estado"] == "nueva",
         memory=memory,
     )

@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from router.errors import Refused
+from router.model import Door
 from router.store.aliases import is_phone, same_phone
 from router.store.conversations import names
 from router.store.database import Database, Row
 from router.store.dialect import PLAN, Dialect
 from router.store.rows import PREVIEW, OutboxRow
 from router.store.sql_files import sql
+from router.whatsapp.events import read
 from router.whatsapp.storable import json_text, text
 
 UNPROCESSABLE = 422
@@ -46,6 +48,7 @@ class Outbound(NamedTuple):
     quoted_id: str | None = None
     media_url: str | None = None
     filename: str | None = None
+    by_hand: bool = False  # no template: the answer is for who wrote it
 
 
 class Key(NamedTuple):
@@ -84,6 +87,19 @@ class Sends:
         rows = await self._database.fetch(statement, conversation, *asked)
         return _address(rows[0]) if rows else None
 
+    async def number_of(self, conversation: UUID) -> str | None:
+        """Return the number of ours that a conversation's last message came in by.
+
+        For a line without a number of its own; None where the body is not kept any more.
+        """
+        rows = await self._database.fetch(
+            self._dialect.sql("send_number"), conversation
+        )
+        events = [e for row in rows for e in read(row["body"], Door(row["door"]))]
+        return next(
+            (e.phone_number_id for e in events if text(e.key) == rows[0]["wamid"]), None
+        )
+
     async def write(self, said: Outbound, leaves: OutboxRow, key: Key | None) -> UUID:
         """Commit a message and its outbox row; return its id, or that of *key*'s first.
 
@@ -94,6 +110,7 @@ class Sends:
             *(key or (None, None)),
             *self._row(said),
             *leaves[:4],
+            said.by_hand,
         )
         if rows or key is None:
             return said.id

@@ -10,7 +10,7 @@ import pytest
 from router.config import Destination, Line, Settings
 from router.errors import Transient
 from router.model import Event
-from router.stages.desk import Desk
+from router.stages.desk import Desk, Lines
 from router.store.database import Database, Row
 from router.store.ledger import Ledger
 from router.store.replies import UNCONFIRMED, UNSETTLED, ReplyQueue
@@ -147,6 +147,32 @@ async def test_a_reply_is_a_row_before_it_is_sent_and_leaves_by_the_same_line(
         "pendiente",
         "Router PSI",
     )
+
+
+async def test_who_writes_by_an_id_is_told_of_by_the_phone_that_is_known(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message(WHO, bsuid="AR.known", text="Hola")))
+    for text in ("2", "22", "gracias"):
+        await ledger.write(received(message("", bsuid="AR.known", text=text)))
+    assert {body["phone"] for body in await told(store, "ingesta_wsp4")} == {WHO}
+    derivation, proxied = await told(store, "envios_alumnos")
+    assert (derivation["phone"], proxied["telefono"]) == (WHO, WHO)
+    await ledger.write(received(message("", bsuid="AR.77")))
+    assert (await told(store, "ingesta_wsp4"))[-1]["phone"] == "AR.77"
+
+
+def test_a_line_is_found_by_its_number_before_the_one_for_any_number() -> None:
+    lines = Lines(
+        (
+            Line(name="wsp4", phone_number_id=None),
+            Line(name="ventas", phone_number_id="777"),
+        )
+    )
+    assert [lines.name_of(n) for n in ("777", "1", None)] == ["ventas", "wsp4", "wsp4"]
+    only = Lines((Line(name="ventas", phone_number_id="777"),))
+    assert only.find("1") is None
+    assert only.name_of("1") == "1"
 
 
 async def test_without_a_token_replies_are_stored_as_not_sent(store: Database) -> None:

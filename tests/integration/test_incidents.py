@@ -189,6 +189,22 @@ async def test_an_agent_s_words_do_not_swallow_the_next_answer(school: School) -
     assert await school.answers() == [WELCOME, ALUMNOS]
 
 
+async def test_who_answers_an_agent_gets_no_answer_from_the_bot(school: School) -> None:
+    await school.hears("Hola")
+    await school.hears(typed("Hola, soy Sol, ¿en qué te ayudo?", kind="echo.text"))
+    await school.hears("hola sol", "quería saber los precios", "gracias")
+    assert await school.answers() == [WELCOME]
+    assert len(await school.heard()) == 4
+    assert len(await school.told("ingesta_wsp4")) == 4
+
+
+async def test_who_is_written_to_first_by_an_agent_gets_no_menu(school: School) -> None:
+    echo = typed("Hola, te escribo por tu cuota", kind="echo.text")
+    await school.hears(echo, "ah sí, decime")
+    assert await school.answers() == []
+    assert await school.heard() == ["ah sí, decime"]
+
+
 async def test_two_people_at_once_each_get_their_own_answers(school: School) -> None:
     await school.hears_at_once(
         typed("Hola"),
@@ -1001,6 +1017,13 @@ async def test_each_way_back_to_an_area_uses_the_open_ticket(school: School) -> 
     rows = await school.all_of("derivaciones")
     assert [row["ticket_id"] for row in rows] == [ticket["ticket_id"]] * 3
     assert ticket["area"] == "Comunidad"
+    # It says why it is asked now, and beside it what was asked before.
+    says = json.loads(ticket["metadata"])
+    asked = [json.loads(row["payload"])["motivo"] for row in rows]
+    assert (says["area_destino"], says["motivo"]) == ("Comunidad", asked[-1])
+    assert says["contexto_completo"]["opciones_seleccionadas"][-1] == "41"
+    before = [one["motivo"] for one in says["derivaciones_previas"]]
+    assert before == asked[:-1]
 
 
 async def test_a_ticket_that_is_resolved_is_followed_by_a_new_one(

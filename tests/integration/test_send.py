@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
+from router import model
 from router.cli.fake_graph import FakeGraph, fake_graph
 from router.config import Line, Settings
+from router.model import Delivery, Received
 from router.ops.send import Sender
 from router.store.database import Database, Row
 from router.store.ledger import Ledger
+from router.whatsapp.events import read
 from router.whatsapp.outgoing import TEXT, Outgoing
 from tests.events import SilentDesk, body, message, now, received, text_message
 from tests.faults.harness import HOST, Service
@@ -155,11 +159,50 @@ async def test_a_text_is_the_agents_row_and_an_outbox_row_of_one_conversation(
     assert said.until == before["ventana_24h_fin"].timestamp()
     after = await the(store, "select * from conversaciones")
     assert after["ultimo_mensaje"] == "Te escribo en un rato"
-    kept = ("area", "estado", "router_estado", "asignado_a", "metadata", "telefono")
+    kept = ("area", "estado", "router_estado", "asignado_a", "telefono")
     assert [after[name] for name in kept] == [before[name] for name in kept]
     # A ledger that remembers the conversation sees that it changed, and goes on.
     await ledger.write(received(message(WHO, text="Dale", minutes=30)))
     assert (await the(store, "select ultimo_mensaje from conversaciones"))[0] == "Dale"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "kept"),
+    [
+        ('{"utm_source": "x"}', {"utm_source": "x"}),
+        ('{"bot": {"last": "a"}}', {"bot": {"last": "a"}}),
+        ('{"bot": 3}', {}),
+        ("[]", {}),
+    ],
+)
+async def test_what_an_agent_sends_is_answered_by_an_agent(
+    store: Database, ledger: Ledger, metadata: str, kept: dict[str, Any]
+) -> None:
+    await ledger.write(received(message(WHO)))
+    await store.execute("update conversaciones set metadata = $1", metadata)
+    await Door(store, SETTINGS).post({"to": WHO, "text": "¿Para cuándo lo querés?"})
+    row = await the(store, "select metadata from conversaciones")
+    found = json.loads(row["metadata"])
+    agent_at = found["bot"].pop("agent_at")
+    assert time.time() - 60 < agent_at <= time.time()
+    assert {name: value for name, value in found.items() if value} == kept
+    before = await store.fetch("select id from mensajes")
+    await ledger.write(received(message(WHO, wamid="wamid.b", text="para el martes")))
+    assert len(await store.fetch("select id from mensajes")) == len(before) + 1
+    again = await the(
+        store, "select metadata->'bot'->'agent_at' as at from conversaciones"
+    )
+    assert float(again["at"]) == agent_at
+
+
+async def test_a_template_leaves_the_answer_to_the_bot(
+    store: Database, ledger: Ledger
+) -> None:
+    await ledger.write(received(message(WHO)))
+    body = {"to": WHO, "template": {"name": "promo", "language": "es_AR"}}
+    assert (await Door(store, SETTINGS).post(body))[0] == 202
+    row = await the(store, "select metadata from conversaciones")
+    assert "agent_at" not in row["metadata"]
 
 
 @pytest.mark.parametrize(
@@ -359,6 +402,23 @@ async def test_without_a_token_or_a_number_nothing_can_be_sent(
     assert await refused(store, value, mute) == "no_token"
     anywhere = replace(SETTINGS, lines=(Line(name="wsp4"),))
     assert await refused(store, value, anywhere) == "no_number"
+    await store.execute("update mensajes set metadata = '[]'")
+    assert await refused(store, value, anywhere) == "no_number"
+    empty = {"to": WHO, "text": ""}
+    assert await refused(store, empty, anywhere) == "bad_request"
+
+
+async def test_by_a_line_for_any_number_it_leaves_by_the_one_that_was_written_to(
+    store: Database, ledger: Ledger
+) -> None:
+    raw = body(text_message(WHO, "wamid.in"))
+    delivery = Delivery(body=raw, door=model.Door.META, received_at=now())
+    (event,) = read(raw, model.Door.META)
+    await ledger.write([Received(event, delivery)])
+    anywhere = replace(SETTINGS, lines=(Line(name="wsp4"),))
+    status, _ = await Door(store, anywhere).post({"to": WHO, "text": "Hola"})
+    assert status == 202
+    assert (await leaving(store)).phone_number_id == event.phone_number_id
 
 
 async def test_the_same_key_and_body_is_one_message_however_often_it_comes(

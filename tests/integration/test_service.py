@@ -19,6 +19,7 @@ from tests.faults.harness import Service, free_port
 from tests.servers import until
 
 ROOT = Path(__file__).parents[2]
+CORPUS = ROOT / "tests" / "corpus"
 SETTINGS = {
     "WHATSAPP_APP_SECRET": "fault-test-secret",
     "WHATSAPP_VERIFY_TOKEN": "token",
@@ -89,7 +90,9 @@ async def test_a_message_goes_all_the_way_on_either_loop(
     health = orjson.loads((await service.get("/health")).body)
     assert health["status"] == "ok"
     assert {"version", "commit", "uptime_s"} <= health.keys()
-    (line,) = service.lines("message_processed")
+    echo = await service.post((CORPUS / "field_smb_echo_text.json").read_bytes())
+    assert echo[0] == 200
+    (line,) = service.lines("message_processed")  # of what a person wrote, and no echo
     assert (line["success"], line["kind"]) == (True, "message.text")
     assert line["duration"] > 0
     for secret in ("5491100000001", "wamid.one", "Hola"):

@@ -14,7 +14,14 @@ opened as (
   from handed where fresh
 ),
 moved as (
+  -- The area reads why it is asked now; what was asked before it stands beside.
   update tickets t set area = h.area, updated_at = now(),
+    metadata = coalesce(t.metadata, '{}') || h.metadata
+      || case when t.metadata->>'motivo' = h.metadata->>'motivo' then '{}'
+         else jsonb_build_object('derivaciones_previas',
+           coalesce(t.metadata->'derivaciones_previas', '[]')
+           || jsonb_build_object('area_destino', t.metadata->'area_destino',
+                'motivo', t.metadata->'motivo', 'hasta', h.at)) end,
     prioridad = case when h.prioridad = /*prioridad*/'alta' then h.prioridad else t.prioridad end
   from handed h where t.ticket_id = h.ticket_id and not h.fresh
 ),

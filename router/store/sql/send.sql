@@ -2,7 +2,7 @@
 -- Whoever owns the conversation goes on owning it. Returns nothing where the key is taken.
 -- $1 key or null, $2 digest of what was asked; $3 row of mensajes, $4 conversation, $5 text,
 -- $6 tipo, $7 agent, $8 quoted id, $9 media link, $10 file name, $11 metadata, $12 preview;
--- $13 destination, $14 outbox key, $15 lane, $16 payload
+-- $13 destination, $14 outbox key, $15 lane, $16 payload; $17 whether an agent wrote it
 with
 claimed as (
   insert into router.sends (key, digest, mensaje_id)
@@ -27,6 +27,14 @@ touched as (
     ultimo_mensaje = case when now() >= coalesce(v.ts_ultimo_mensaje, '-infinity')
                           then $12::text else v.ultimo_mensaje end,
     ts_ultimo_mensaje = greatest(v.ts_ultimo_mensaje, now()),
+    -- What comes next is for the agent (router/conversation/owner.py).
+    metadata = case when $17::boolean
+               then case when jsonb_typeof(v.metadata) = 'object' then v.metadata else '{}' end
+                 || jsonb_build_object('bot',
+                      case when jsonb_typeof(v.metadata->'bot') = 'object'
+                      then v.metadata->'bot' else '{}' end
+                      || jsonb_build_object('agent_at', extract(epoch from now())))
+               else v.metadata end,
     updated_at = now()
   from won where v.id = $4
 ),
