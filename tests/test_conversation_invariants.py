@@ -27,6 +27,7 @@ TEXTS = (
             *MENU.coded,
             *(option.title for option in MENU.options()),
             *("MENU", "0", "volver", "Atrás", "hola", "buenas!", "tengo 2 hijos"),
+            *("sí", "no", "1", "6", "la 2", "persona", "hablar con alguien", "inicio"),
         ]
     )
     | ANYTHING
@@ -51,6 +52,7 @@ POLICIES = st.builds(
     menu_when_derived=st.sampled_from(["unassigned", "always", "never"]),
     replies_a_minute=st.integers(1, 15),
     same_reply_s=st.sampled_from([0.0, 10.0]),
+    same_reply_in_a_row=st.integers(1, 6),
     line_area=st.sampled_from([None, None, None, "Ventas"]),
 )
 # What the CRM does to a conversation behind the bot's back.
@@ -103,6 +105,7 @@ class Run:
     conversation: Conversation = field(default_factory=lambda: Conversation(first=True))
     seconds: float = 0.0
     replied_at: list[float] = field(default_factory=list)
+    row: list[tuple[str, float]] = field(default_factory=list)
     meddled: bool = False
 
     def step(
@@ -113,6 +116,7 @@ class Run:
             self.conversation = replace(self.conversation, **change)
         if "memory" in change:
             self.replied_at.clear()  # who empties the memory allows a new minute
+            self.row.clear()
         if age is not None:
             written = now() + timedelta(seconds=self.seconds + age)
             event = dataclasses.replace(event, timestamp=written)
@@ -140,8 +144,12 @@ class Run:
         self.look_at_the_owner(before, event, decision)
         look_at_the_derivation(before, decision)
         self.look_at_the_minute(decision)
+        self.look_at_the_row(decision)
         if not (decision.replies or decision.derivation):
-            assert after.memory == replace(before.memory, path=after.memory.path)
+            asked = after.memory.asked
+            assert asked in {"", before.memory.asked}
+            kept = replace(before.memory, path=after.memory.path, asked=asked)
+            assert after.memory == kept
 
     def look_at_the_owner(
         self, before: Conversation, event: Event, decision: Decision
@@ -170,6 +178,16 @@ class Run:
             assert len(recent) < self.policy.replies_a_minute
         if decision.replies or decision.derivation:
             self.replied_at.append(self.seconds)
+
+    def look_at_the_row(self, decision: Decision) -> None:
+        """A confirmation is said however often it was."""
+        for reply in decision.replies:
+            row = [at for text, at in self.row if text == reply.text]
+            recent = [at for at in row if self.seconds - at < 600]
+            assert len(recent) < self.policy.same_reply_in_a_row
+            self.row = [*((reply.text, at) for at in row), (reply.text, self.seconds)]
+        if decision.derivation:
+            self.row.clear()
 
 
 def look_at_the_derivation(before: Conversation, decision: Decision) -> None:
@@ -246,3 +264,15 @@ def test_two_bots_that_answer_each_other_come_to_a_halt(first: str) -> None:
         text = decision.replies[0].text if decision.replies else first
         run.seconds += 0.1
     assert said <= 12
+
+
+@pytest.mark.parametrize("text", ["Estoy de viaje", "MENU", "6", "no", "hola"])
+def test_a_bot_that_takes_its_time_comes_to_a_halt_too(text: str) -> None:
+    run = Run(Policy())
+    content, said = Content(text=text, tipo="text", said=text), 0
+    for _ in range(50):  # 550 seconds
+        decision = run.decide(message(content=content, timestamp=None))
+        run.conversation = decision.conversation
+        said += len(decision.replies)
+        run.seconds += 11
+    assert said <= 6  # the greeting, and five times the same

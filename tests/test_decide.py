@@ -13,6 +13,13 @@ from router.conversation.decide import Decision, Policy, decide
 from router.conversation.menu import Menu, packaged
 from router.conversation.owner import attended
 from router.conversation.state import MOST_PATH, MOST_SENT, Conversation, Memory
+from router.conversation.state import (
+    MOST_PATH,
+    MOST_SAME,
+    MOST_SENT,
+    Conversation,
+    Memory,
+)
 from router.model import Content, Event, Person
 from tests.events import message, now
 from tests.test_menu import SMALL
@@ -294,7 +301,120 @@ def test_a_place_is_that_in_the_list_whatever_the_codes_are() -> None:
 def test_a_menu_without_words_for_it_asks_nothing() -> None:
     menu = Menu.load(SMALL)
     listed = replace(MAIN, router_estado="1", submenu_actual="1")
-    assert after("2", listed, menu=menu).replies == (replies.hint(menu, "1"),)
+    decision = after("2", listed, menu=menu)
+    assert decision.replies == (replies.hint(menu, "1"),)
+    yes = after("sí", decision.conversation, seconds=11, menu=menu)
+    assert yes.replies == (replies.hint(menu, "1"),)
+
+
+@pytest.mark.parametrize(
+    "text", ["sí", "si", "sisi", "dale", "ok", "esa", "sí por favor", "SÍ!", "22"]
+)
+def test_yes_to_the_question_chooses_what_was_meant(text: str) -> None:
+    asked, yes = talk(ALUMNOS, [(0, "2"), (2, text)])
+    assert asked.conversation.memory.asked == "22"
+    assert yes.heard == "choose 22"
+    assert yes.derivation is not None
+    assert (yes.derivation.code, yes.derivation.path) == ("22", ("2", "22"))
+    assert yes.conversation.memory.asked == ""
+
+
+@pytest.mark.parametrize("text", ["no", "No!", "nono", "no gracias"])
+def test_no_to_the_question_shows_the_list_without_an_excuse(text: str) -> None:
+    _, no, yes = talk(ALUMNOS, [(0, "2"), (2, text), (4, "sí")])
+    assert no.replies == (replies.submenu(MENU, "2"),)
+    assert place(no.conversation) == ("2", "2")
+    assert no.conversation.memory.path == ("2",)
+    assert yes.replies == (replies.hint(MENU, "2"),)
+
+
+@pytest.mark.parametrize("text", ["sí", "ok", "dale", "no"])
+@pytest.mark.parametrize("conversation", [MAIN, ALUMNOS])
+def test_yes_and_no_to_nothing_are_not_understood(
+    conversation: Conversation, text: str
+) -> None:
+    decision = after(text, conversation)
+    assert decision.replies == (replies.hint(MENU, conversation.router_estado),)
+
+
+@pytest.mark.parametrize(
+    "between", ["xyz", "MENU", "VOLVER", "1", media("image"), tap("3")], ids=str
+)
+def test_yes_counts_right_after_the_question_alone(between: Event | str) -> None:
+    _, other, yes = talk(ALUMNOS, [(0, "2"), (2, between), (4, "sí")])
+    assert other.conversation.memory.asked == ("21" if between == "1" else "")
+    chosen = yes.derivation and yes.derivation.code
+    assert chosen == ("21" if between == "1" else None)
+
+
+def test_a_question_that_was_not_said_again_is_still_the_last_one() -> None:
+    asked, again, yes = talk(ALUMNOS, [(0, "2"), (0, "2"), (2, "dale")])
+    assert is_silent(again, "burst") or is_silent(again, "repeat")
+    assert again.conversation is asked.conversation
+    assert yes.heard == "choose 22"
+
+
+def test_yes_is_no_answer_to_a_question_that_was_held_back() -> None:
+    policy = Policy(replies_a_minute=1)
+    turns: list[tuple[float, Event | str]] = [(0, "2"), (2, "3"), (4, "sí")]
+    asked, other, yes = talk(ALUMNOS, [(61 + at, text) for at, text in turns], policy)
+    assert asked.conversation.memory.asked == "22"
+    assert is_silent(other, "flood")
+    assert other.conversation.memory.asked == ""
+    assert yes.derivation is None
+
+
+def test_yes_chooses_nothing_in_a_list_that_somebody_else_moved_to() -> None:
+    asked = after("2", ALUMNOS).conversation
+    moved = replace(asked, router_estado="1", submenu_actual="1")
+    decision = after("sí", moved, seconds=2)
+    assert decision.replies == (replies.hint(MENU, "1"),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "quiero hablar con una persona",
+        "persona",
+        "un humano por favor",
+        "asesor",
+        "asesora",
+        "agente",
+        "hablar con una persona",
+        "hablar con asesora",
+        "operador",
+        "quiero que me atienda alguien",
+        "hablar con alguien",
+    ],
+)
+@pytest.mark.parametrize(
+    ("where", "code"),
+    [("principal", "5"), ("1", "15"), ("2", "26"), ("3", "36"), ("4", "47")],
+)
+def test_who_asks_for_a_person_gets_one_from_any_list(
+    where: str, code: str, text: str
+) -> None:
+    decision = after(text, replace(MAIN, router_estado=where))
+    assert decision.heard == f"choose {code}"
+    assert decision.derivation is not None
+    assert decision.derivation.area == MENU.coded[code].area
+
+
+def test_a_list_without_an_option_for_a_person_hands_over_as_the_main_one_does() -> (
+    None
+):
+    text = SMALL.replace('text = "Hola"', 'text = "Hola"\nperson = "2"')
+    listed = replace(MAIN, router_estado="1", submenu_actual="1")
+    derivation = after("persona", listed, menu=Menu.load(text)).derivation
+    assert derivation is not None
+    assert (derivation.code, derivation.area) == ("2", "Ventas")
+    menu = Menu.load(SMALL)
+    assert after("persona", listed, menu=menu).replies == (replies.hint(menu, "1"),)
+
+
+@pytest.mark.parametrize("text", ["02", "2 gracias", "quiero la 2", "la 2 por favor"])
+def test_a_number_with_kind_words_opens_its_list(text: str) -> None:
+    assert place(after(text, MAIN).conversation) == ("2", "2")
 
 
 def test_an_option_that_has_the_digits_but_stands_elsewhere_is_not_asked_about() -> (
@@ -320,6 +440,9 @@ def test_an_option_that_has_the_digits_but_stands_elsewhere_is_not_asked_about()
         "hola quiero info",
         "gracias",
         "no 2",
+        "quiero 2 cursos",
+        "soy agente de viajes y quiero info",
+        "la persona que me atendió",
         "\ud83d",
     ],
 )
@@ -335,7 +458,12 @@ def test_what_is_not_understood_gets_a_hint_and_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    "text", ["MENU", "menú", "0", "menu principal", "VOLVER", "Atrás", "ATRAS", "hola"]
+    "text",
+    [
+        *("MENU", "menú", "0", "menu principal", "VOLVER", "Atrás", "ATRAS", "hola"),
+        *("inicio", "volver al inicio", "el menu", "volver al menu", "ir al menu"),
+        "volver al menu principal",
+    ],
 )
 @pytest.mark.parametrize("conversation", [MAIN, ALUMNOS])
 def test_commands_and_greetings_lead_to_the_main_menu(
@@ -522,6 +650,9 @@ HUMAN = [
         said("VOLVER"),
         said("gracias"),
         said("el menu del día"),
+        said("inicio"),
+        said("sí"),
+        said("quiero hablar con una persona"),
         tap("22"),
         tap("volver"),
         tap("99", "MENU"),
@@ -538,7 +669,7 @@ def test_the_bot_is_silent_while_a_human_owns_the_conversation(
     assert decision.conversation is conversation
 
 
-@pytest.mark.parametrize("text", ["MENU", "menú!", "Menu principal"])
+@pytest.mark.parametrize("text", ["MENU", "menú!", "Menu principal", "volver al menú"])
 @pytest.mark.parametrize("policy", ["unassigned", "always"])
 def test_menu_takes_a_derived_conversation_back_while_it_has_no_agent(
     text: str, policy: Any
@@ -817,6 +948,66 @@ def test_the_pause_before_the_same_reply_is_a_setting() -> None:
     assert [len(decision.replies) for decision in decisions] == [1, 0, 1]
 
 
+def test_the_same_reply_is_said_five_times_in_a_row_at_most() -> None:
+    """Another bot answers every eleven seconds, and is never understood."""
+    decisions = talk(MAIN, [(11 * n, "Estoy de viaje") for n in range(50)])
+    assert [bool(decision.replies) for decision in decisions] == [True] * 5 + [
+        False
+    ] * 45
+    assert all(is_silent(decision, "repeat") for decision in decisions[5:])
+    assert decisions[49].conversation is decisions[4].conversation
+
+
+def test_after_ten_minutes_it_may_be_said_again() -> None:
+    times = [0, 11, 22, 33, 44, 599, 600, 601, 610.9, 611]
+    decisions = talk(MAIN, [(at, "Estoy de viaje") for at in times])
+    said_at = [at for at, said_ in zip(times, decisions, strict=True) if said_.replies]
+    assert said_at == [0, 11, 22, 33, 44, 600, 611]
+
+
+def test_another_reply_in_between_begins_the_row_anew() -> None:
+    texts = [*["xyz"] * 6, "MENU", *["xyz"] * 6]
+    decisions = talk(MAIN, [(11 * n, text) for n, text in enumerate(texts)])
+    counted = [*[1] * 5, 0, 1, *[1] * 5, 0]
+    assert [len(decision.replies) for decision in decisions] == counted
+
+
+def test_what_was_asked_for_holds_though_it_was_said_five_times() -> None:
+    times = tuple(now().timestamp() - n for n in (55, 44, 33, 22, 11))
+    alumnos = guard.digest_of(replies.submenu(MENU, "2").text)
+    said_often = Memory(sent=times, last=alumnos, last_at=times[-1], same=times)
+    decision = after("2", replace(MAIN, memory=said_often))
+    assert is_silent(decision, "repeat")
+    assert place(decision.conversation) == ("2", "2")
+
+
+def test_a_derivation_is_confirmed_however_often_it_was() -> None:
+    turns = [(11 * n, "22") for n in range(8)]
+    conversation, confirmed = ALUMNOS, 0
+    for seconds, text in turns:
+        decision = after(text, conversation, seconds=seconds)
+        confirmed += decision.derivation is not None
+        # As an agent gives it back, without a word of the bot's.
+        memory = decision.conversation.memory
+        conversation = replace(ALUMNOS, memory=memory)
+    assert confirmed == 8
+
+
+def test_how_often_in_a_row_is_a_setting() -> None:
+    turns: list[tuple[float, Event | str]] = [(11 * n, "xyz") for n in range(30)]
+    for most, said_ in [(2, 2), (1, 1), (999, MOST_SAME)]:
+        decisions = talk(MAIN, turns, Policy(same_reply_in_a_row=most))
+        assert sum(len(decision.replies) for decision in decisions) == said_
+
+
+def test_a_memory_of_before_counts_from_now_on() -> None:
+    old = after("xyz", MAIN).conversation.memory.to_json()
+    del old["same"], old["asked"]
+    conversation = replace(MAIN, memory=Memory.from_json(old))
+    decisions = talk(conversation, [(11 * n, "xyz") for n in range(1, 9)])
+    assert [len(decision.replies) for decision in decisions] == [1] * 5 + [0] * 3
+
+
 def test_at_most_twelve_replies_a_minute() -> None:
     texts = [(n, "MENU" if n % 2 else "2") for n in range(62)]
     decisions = talk(MAIN, texts)
@@ -871,7 +1062,8 @@ def test_a_limit_over_what_is_kept_is_that_much() -> None:
 def test_a_clock_that_jumps_silences_nobody_for_long(jump_s: float) -> None:
     said_before = talk(MAIN, [(n / 10, "MENU" if n % 2 else "2") for n in range(12)])
     conversation = said_before[-1].conversation
-    later = talk(conversation, [(jump_s + 2 + n, "MENU") for n in range(0, 130, 11)])
+    turns = [(jump_s + 2 + n, "MENU" if n % 2 else "2") for n in range(0, 130, 11)]
+    later = talk(conversation, turns)
     assert later[-1].replies
     assert later[-1].conversation.memory.sent == tuple(
         sorted(later[-1].conversation.memory.sent)
@@ -897,6 +1089,7 @@ def test_the_settings_are_the_promised_ones() -> None:
         menu_when_derived="unassigned",
         replies_a_minute=12,
         same_reply_s=10,
+        same_reply_in_a_row=5,
         line_area=None,
     )
 
@@ -957,6 +1150,8 @@ def test_memory_holds_only_the_last_minute() -> None:
         {"sent": [math.nan, math.inf, -math.inf, True, "1", None, 10**400]},
         {"last_at": 10**400, "heard_at": math.nan, "path": [1, None, "", "x" * 33]},
         {"last": "x" * 33},
+        {"same": "12", "asked": 7},
+        {"same": [math.nan, True, None], "asked": "x" * 33},
     ],
 )
 def test_whatever_is_no_memory_is_forgotten(value: Any) -> None:
@@ -972,14 +1167,19 @@ def test_what_is_good_of_a_memory_is_kept() -> None:
         "path": ["2", 7, "22"],
         "more": 1,
     }
-    assert Memory.from_json(value) == Memory(
+    kept = Memory(
         sent=(1.0, 2.5), last="d" * 32, last_at=3.0, heard_at=4.0, path=("2", "22")
     )
+    assert Memory.from_json(value) == kept
+    newer = value | {"same": [1, "x", 2], "asked": "22"}
+    assert Memory.from_json(newer) == replace(kept, same=(1.0, 2.0), asked="22")
 
 
 def test_of_a_memory_that_is_too_long_the_newest_is_kept() -> None:
-    value = {"sent": list(range(500)), "path": [str(n) for n in range(50)]}
+    many = list(range(500))
+    value = {"sent": many, "path": [str(n) for n in range(50)], "same": many}
     memory = Memory.from_json(value)
+    assert memory.same == tuple(map(float, range(500 - MOST_SAME, 500)))
     assert memory.sent == tuple(map(float, range(400, 500)))
     assert memory.path == tuple(str(n) for n in range(40, 50))
 

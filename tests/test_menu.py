@@ -127,7 +127,7 @@ def test_the_confirmation_calls_the_area_by_the_name_that_was_chosen() -> None:
     menu = packaged()
     assert "*Inscripciones - Promos y becas*" in menu.coded["35"].confirmation
     assert "*Alumnos - Clases y cronograma*" in menu.coded["22"].confirmation
-    assert "*Ventas - Otra consulta*" in menu.coded["5"].confirmation
+    assert "*PSI - Otra consulta*" in menu.coded["5"].confirmation
 
 
 @pytest.mark.parametrize("code", ["principal", "1", "2", "3", "4"])
@@ -229,6 +229,30 @@ def test_a_title_is_found_in_its_list_or_where_it_is_the_only_one() -> None:
     assert menu.titled["facturas comprobantes"].code == "13"
 
 
+@pytest.mark.parametrize(
+    ("page", "code"),
+    [("principal", "5"), ("1", "15"), ("2", "26"), ("3", "36"), ("4", "47")],
+)
+def test_each_of_psi_s_lists_has_an_option_for_a_person(page: str, code: str) -> None:
+    menu = packaged()
+    option = menu.person(menu.pages[page])
+    assert option is menu.coded[code]
+    assert option in menu.pages[page].options
+
+
+def test_a_list_without_an_option_for_a_person_leaves_it_to_the_main_one() -> None:
+    assert Menu.load(SMALL).person(Menu.load(SMALL).main) is None
+    menu = checked(changed(('text = "Hola"', 'text = "Hola"\nperson = "2"')))
+    assert menu.person(menu.main) == menu.person(menu.pages["1"]) == menu.coded["2"]
+    both = checked(
+        changed(
+            ('text = "Hola"', 'text = "Hola"\nperson = "2"'),
+            ('text = "Lista"', 'text = "Lista"\nperson = "12"'),
+        )
+    )
+    assert both.person(both.pages["1"]) == both.coded["12"]
+
+
 def test_a_title_of_which_nothing_can_be_typed_is_never_typed() -> None:
     menu = Menu.load(changed(('"Clases"', '"😊"')))
     assert "" not in menu.titled
@@ -316,6 +340,11 @@ def test_all_problems_of_form_are_said_at_once() -> None:
             "menu 'principal', option 1: it is no table",
         ),
         ('text = "Lista"', "", "menu '1': text is missing"),
+        (
+            'text = "Lista"',
+            'text = "Lista"\nperson = true',
+            "menu '1': person must be a text in quotes",
+        ),
     ],
 )
 def test_a_file_that_is_no_menu_is_refused(old: str, new: str, problem: str) -> None:
@@ -388,6 +417,21 @@ def test_a_small_menu_can_be_used() -> None:
         ),
         ('"Uno más"', f'"{"x" * 25}"', "menu '1': title has 25 characters, at most 24"),
         ("[menus.1]", "[menus.8]", "menu '8': no option opens it"),
+        (
+            'text = "Hola"',
+            'text = "Hola"\nperson = "1"',
+            "menu 'principal': person '1' is none of its options that hand over",
+        ),
+        (
+            'text = "Hola"',
+            'text = "Hola"\nperson = "11"',
+            "menu 'principal': person '11' is none of its options that hand over",
+        ),
+        (
+            'text = "Lista"',
+            'text = "Lista"\nperson = "2"',
+            "menu '1': person '2' is none of its options that hand over",
+        ),
         ('"{name}: ', f'"{"x" * 4097}{{name}}: ', "option '11': confirmation has 4134 characters, at most 4096"),
     ],
 )  # fmt: skip
@@ -405,6 +449,8 @@ def test_what_cannot_be_used_is_named(old: str, new: str, problem: str) -> None:
         ('"Días"', f'"{"x" * 72}"'),
         ('"Lista"', f'"{"x" * 1024}"'),
         ('"¿Cómo?"', f'"{"x" * 1024}"'),
+        ('"Clases"', '"Hablar con asesora"'),
+        ('"Clases"', '"No"'),
         ('code = "11"', 'code = "99"'),
         ('code = "11"', 'code = "10"'),
     ],

@@ -75,6 +75,19 @@ HOSTILE = st.text(st.characters(codec=None, exclude_categories=()), max_size=300
         "№ 2",
         "2ª",
         "2º",
+        "02",
+        "02.",
+        "la 02",
+        "2 gracias",
+        "2, muchas gracias!",
+        "la 2 por favor",
+        "2 por favor, gracias",
+        "quiero la 2",
+        "Quiero la 2, por favor.",
+        "quiero la dos",
+        "quiero la opción 2",
+        "quiero opción 2",
+        "elijo la 2",
     ],
 )
 def test_a_number_is_heard_however_it_is_typed(text: str) -> None:
@@ -196,8 +209,18 @@ def test_a_place_in_the_list_is_heard(text: str, place: str) -> None:
         "no 2",
         "2 hs",
         "22hs",
-        "02",
         "00",
+        "002",
+        "022",
+        "quiero 2",
+        "quiero 2 cursos",
+        "quiero 2 por favor",
+        "quiero el 2 de mayo",
+        "quiero la 2da cuota",
+        "quiero las 2",
+        "no quiero la 2",
+        "gracias 2",
+        "2 gracias a vos",
         "dos hijos",
         "tengo once",
         "av once",
@@ -239,6 +262,17 @@ def test_a_number_inside_something_else_selects_nothing(text: str) -> None:
         ("me\u0301nu", ""),
         ("*MENU*", ""),
         ("menu principal", ""),
+        ("el menú", ""),
+        ("ver el menú", ""),
+        ("quiero el menu", ""),
+        ("ir al menú", ""),
+        ("volver al menú", ""),
+        ("Volver al menú principal.", ""),
+        ("quiero volver al menú", ""),
+        ("inicio", ""),
+        ("INICIO!", ""),
+        ("ir al inicio", ""),
+        ("volver al inicio", ""),
         ("MENÚ  PRINCIPAL", ""),
         ("\N{FULLWIDTH DIGIT ZERO}", "0"),
         ("0", "0"),
@@ -252,7 +286,7 @@ def test_menu_is_heard_and_a_zero_is_told_apart(text: str, code: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["volver", "VOLVER", "Atrás", "ATRAS", "atrás.", "volver atrás", "volver al menú"],
+    ["volver", "VOLVER", "Atrás", "ATRAS", "atrás.", "volver atrás"],
 )
 def test_the_way_back_is_heard(text: str) -> None:
     assert hear(text) == Heard(Intent.BACK, plain(text))
@@ -307,11 +341,165 @@ def test_a_greeting_is_heard(text: str) -> None:
         "el menu del día",
         "quiero volver",
         "volver a inscribirme",
+        "inicio de clases",
+        "el inicio",
+        "no quiero el menu",
+        "cuando es el inicio",
+        "volver al inicio del curso",
         "atras de todo",
     ],
 )
 def test_a_command_inside_something_else_is_none(text: str) -> None:
     assert hear(text).intent is Intent.OTHER
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "quiero hablar con una persona",
+        "Quiero hablar con una persona por favor",
+        "persona",
+        "PERSONA!",
+        "una persona",
+        "persona real",
+        "un humano por favor",
+        "por favor, un ser humano",
+        "asesor",
+        "asesora",
+        "agente",
+        "un agente",
+        "operador",
+        "necesito un asesor",
+        "hablar con una persona",
+        "hablar con asesora",
+        "hablar con alguien",
+        "¿Puedo hablar con alguien?",
+        "necesito comunicarme con una asesora",
+        "Hola, quisiera hablar con alguien, gracias",
+        "buenas tardes quiero hablar con un humano",
+        "quiero que me atienda alguien",
+        "que me atienda una persona",
+        "me puede atender alguien?",
+        "pasame con un operador",
+        "quiero hablar con otra persona",
+        "atención humana",
+    ],
+)
+def test_who_asks_for_a_person_is_heard(text: str) -> None:
+    assert hear(text).intent is Intent.PERSON
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "soy agente de viajes y quiero info",
+        "soy agente",
+        "agente de viajes",
+        "la persona que me atendió",
+        "la persona",
+        "otra persona",
+        "quiero hablar con la persona que me atendió",
+        "ya hablé con una persona",
+        "hablé con una asesora",
+        "me atiende una asesora",
+        "no quiero hablar con una persona",
+        "no hablar con asesora",
+        "quiero inscribir a una persona",
+        "es para otra persona",
+        "quiero hablar con alguien que sepa de becas",
+        "una persona mayor",
+        "personas",
+        "persona 2",
+        "5 personas",
+        "alguien",
+        "alguien me estafó",
+        "curso de agente inmobiliario",
+        "trabajo de asesora",
+        "asesoría",
+        "quiero ser asesora",
+        "quiero hablar",
+        "hablar con",
+    ],
+)
+def test_who_only_mentions_one_is_not(text: str) -> None:
+    assert hear(text).intent is Intent.OTHER
+
+
+@pytest.mark.parametrize(
+    ("text", "intent"),
+    [
+        *(
+            (text, Intent.YES)
+            for text in [
+                "sí",
+                "si",
+                "SI!",
+                "siii",
+                "sisi",
+                "sí sí",
+                "dale",
+                "daleee",
+                "ok",
+                "OK 👍",
+                "okey",
+                "esa",
+                "sí, esa",
+                "esa misma",
+                "sí por favor",
+                "si dale",
+                "sí, gracias",
+                "correcto",
+            ]
+        ),
+        *(
+            (text, Intent.NO)
+            for text in [
+                "no",
+                "No.",
+                "nooo",
+                "nono",
+                "no no",
+                "no gracias",
+                "no, esa no",
+            ]
+        ),
+        *(
+            (text, Intent.OTHER)
+            for text in [
+                "si no me ingresa",
+                "si puedo mañana voy",
+                "sino",
+                "esa no",
+                "ok pero cuánto sale",
+                "no sé",
+                "no puedo",
+                "sí y no",
+                "gracias",
+                "okupa",
+            ]
+        ),
+    ],
+)
+def test_yes_and_no_are_heard_as_whole_messages(text: str, intent: Intent) -> None:
+    assert hear(text).intent is intent
+
+
+@pytest.mark.parametrize(
+    ("text", "is_menu"),
+    [
+        ("el menú", True),
+        ("menú, gracias", True),
+        ("volver al menú principal", True),
+        ("inicio", False),
+        ("volver al inicio 🙏", False),
+        ("el menú del día", False),
+    ],
+)
+def test_only_the_word_menu_takes_a_conversation_back(
+    text: str,
+    is_menu: bool,  # noqa: FBT001 -- a case, not a switch
+) -> None:
+    assert says_menu(text) is is_menu
 
 
 def test_words_are_compared_without_case_accents_signs_and_emoji() -> None:

@@ -43,6 +43,7 @@ class Bot:
     menu_when_derived: MenuWhenDerived = "unassigned"
     replies_a_minute: int = 12  # automatic ones, in one conversation
     same_reply_s: float = 10.0  # within which a reply is not repeated
+    same_reply_in_a_row: int = 5  # within ten minutes
     agent_hold_s: float = 12 * 3600.0  # after an agent's message: plain choices only
 
 

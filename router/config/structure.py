@@ -27,6 +27,7 @@ OF_THE_BOT: Mapping[str, Callable[[Any], Any]] = {
     "menu_when_derived": values.when_derived,
     "replies_a_minute": lambda value: values.count(str(value)),
     "same_reply_s": lambda value: values.positive(str(value)),
+    "same_reply_in_a_row": lambda value: values.count(str(value)),
     "agent_hold_s": lambda value: values.positive(str(value)),
 }
 # What a destination may have of its own, and how it is read from TOML.

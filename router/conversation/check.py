@@ -9,6 +9,8 @@ from router.conversation.menu import AREAS, PRINCIPAL, Menu, MenuError, Option, 
 from router.conversation.words import Intent, hear, plain
 
 _CODE = re.compile(r"[1-9][0-9]?", re.ASCII)
+# What a title may be heard as: it comes before these.
+_NAMES = {Intent.OTHER, Intent.PERSON, Intent.YES, Intent.NO}
 
 
 def checked(text: str) -> Menu:
@@ -72,6 +74,7 @@ def _page(menu: Menu, page: Page) -> Iterator[str]:
     for said in dict.fromkeys((replies.page_reply(menu, page), *hints)):
         yield from _length(f"{where}: the whole", said.text, limits.TEXT)
     yield from _rows(menu, page)
+    yield from _person(menu, page)
     titles = Counter(plain(option.title) for option in page.options)
     for option in page.options:
         if titles[plain(option.title)] > 1:
@@ -91,6 +94,15 @@ def _rows(menu: Menu, page: Page) -> Iterator[str]:
         yield f"{where}: none of its options leads to a person"
 
 
+def _person(menu: Menu, page: Page) -> Iterator[str]:
+    handing = {option.code for option in page.options} - menu.pages.keys()
+    if page.person and page.person not in handing:
+        yield (
+            f"menu {page.code!a}: person {page.person!a} is none of its options"
+            " that hand over"
+        )
+
+
 def _option(menu: Menu, option: Option) -> Iterator[str]:
     where = f"option {option.code!a}"
     if not _CODE.fullmatch(option.code):
@@ -106,7 +118,7 @@ def _option(menu: Menu, option: Option) -> Iterator[str]:
 
 
 def _is_name(title: str) -> bool:
-    return hear(title).intent is Intent.OTHER
+    return hear(title).intent in _NAMES
 
 
 def _target(menu: Menu, option: Option, where: str) -> Iterator[str]:

@@ -40,6 +40,7 @@ class Policy:
     replies_a_minute: int = 12
     same_reply_s: float = 10.0
     agent_hold_s: float = 12 * 3600.0
+    same_reply_in_a_row: int = 5  # within ten minutes, nothing else in between
     line_area: str | None = None  # whose own line it is
 
 
@@ -92,27 +93,32 @@ class _Turn(NamedTuple):
     heard_s: float  # when it was written
     now_s: float
 
-    def say(self, after: Conversation, reply: Reply) -> Decision:
-        silence = guard.held_back(
-            after.memory,
-            reply.text,
-            self.now_s,
-            a_minute=self.policy.replies_a_minute,
-            same_s=self.policy.same_reply_s,
+    def say(self, after: Conversation, reply: Reply, asked: str = "") -> Decision:
+        """Say *reply*, which asks about the option *asked*, unless it must be held back."""
+        limits = guard.Limits(
+            self.policy.replies_a_minute,
+            self.policy.same_reply_s,
+            self.policy.same_reply_in_a_row,
         )
+        silence = guard.held_back(after.memory, reply.text, self.now_s, limits)
         if silence:
-            return self.keep_quiet(after, silence)
-        return Decision(conversation=self.said(after, reply.text), replies=(reply,))
+            return self.keep_quiet(after, silence, asked)
+        after = self.said(after, reply.text, asked)
+        return Decision(conversation=after, replies=(reply,))
 
-    def keep_quiet(self, after: Conversation, silence: str) -> Decision:
-        # What was asked for holds, though nothing is said about it.
-        after = replace(after, first=False)
+    def keep_quiet(
+        self, after: Conversation, silence: str, asked: str = ""
+    ) -> Decision:
+        # What was asked for holds, though nothing is said about it. A question that is held
+        # back was asked only if it was the last one as well.
+        asked = asked if asked == self.before.memory.asked else ""
+        after = replace(after, first=False, memory=replace(after.memory, asked=asked))
         same = after == self.before
         return Decision(conversation=self.before if same else after, silence=silence)
 
-    def said(self, after: Conversation, text: str) -> Conversation:
+    def said(self, after: Conversation, text: str, asked: str = "") -> Conversation:
         memory = guard.remembered(after.memory, text, self.heard_s, self.now_s)
-        return replace(after, first=False, memory=memory)
+        return replace(after, first=False, memory=replace(memory, asked=asked))
 
 
 def decide(
@@ -191,7 +197,8 @@ def _take_back(turn: _Turn) -> Decision:
 def _meant(turn: _Turn, event: Event, content: Content, page: Page) -> Meaning:
     # First contact: the menu, whatever is said. But who taps has seen a menu before.
     if not turn.before.first:
-        return listen.meaning_of(event, content, turn.menu, page)
+        asked = turn.before.memory.asked
+        return listen.meaning_of(event, content, turn.menu, page, asked)
     if event.kind in listen.TAPS:
         meaning = listen.tap_of(content, turn.menu, page)
         if meaning.act is Act.CHOOSE:
@@ -216,9 +223,10 @@ def _act(turn: _Turn, page: Page, meaning: Meaning) -> Decision:
 
 def _excuse(turn: _Turn, page: Page, meant: Option | None = None) -> Decision:
     before, same_s = turn.before, turn.policy.same_reply_s
+    asked = meant.code if meant and turn.menu.meant else ""
     if guard.of_one_breath(before.memory, turn.heard_s, turn.now_s, same_s):
-        return turn.keep_quiet(before, "burst")
-    return turn.say(before, replies.hint(turn.menu, page.code, meant))
+        return turn.keep_quiet(before, "burst", asked)
+    return turn.say(before, replies.hint(turn.menu, page.code, meant), asked)
 
 
 def _choose(turn: _Turn, page: Page, option: Option) -> Decision:

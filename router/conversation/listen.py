@@ -59,13 +59,25 @@ class Meaning(NamedTuple):
     option: Option | None = None
 
 
-def meaning_of(event: Event, content: Content, menu: Menu, page: Page) -> Meaning:
-    """Return what *event*, of a kind that is answered, asks for in *page*."""
+def meaning_of(
+    event: Event, content: Content, menu: Menu, page: Page, asked: str = ""
+) -> Meaning:
+    """Return what *event*, of a kind that is answered, asks for in *page*.
+
+    *asked* is the code of the option that the person was just asked about.
+    """
     if event.kind in MEDIA:  # a caption is no command
         return Meaning(Act.AGAIN)
     if event.kind in TAPS:
         return tap_of(content, menu, page)
-    return _typed(hear(content.said), menu, page)
+    heard = hear(content.said)
+    option = menu.coded.get(asked)
+    if option in page.options and heard.words not in page.titled:
+        if heard.intent is Intent.YES:
+            return Meaning(Act.CHOOSE, option)
+        if heard.intent is Intent.NO:
+            return Meaning(Act.AGAIN)
+    return _typed(heard, menu, page)
 
 
 def tap_of(content: Content, menu: Menu, page: Page) -> Meaning:
@@ -106,6 +118,8 @@ def _typed(heard: Heard, menu: Menu, page: Page) -> Meaning:
         return Meaning(Act.CHOOSE, option)
     if heard.intent is Intent.PLACE:
         return _placed(int(heard.code), menu, page)
+    if heard.intent is Intent.PERSON and (option := menu.person(page)):
+        return Meaning(Act.CHOOSE, option)
     if heard.intent is Intent.GREETING:
         return Meaning(Act.MAIN)
     return _COMMANDS.get(heard.intent, Meaning(Act.UNCLEAR))

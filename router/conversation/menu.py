@@ -42,13 +42,17 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Page:
-    """One list: `text` stands above its options. `title` is that of the row that opens it."""
+    """One list: `text` stands above its options. `title` is that of the row that opens it.
+
+    `person` is the code of the option that hands over to somebody; '' where none is for that.
+    """
 
     code: str
     text: str
     options: tuple[Option, ...] = ()
     title: str = ""
     parent: str = PRINCIPAL
+    person: str = ""
 
     @functools.cached_property
     def titled(self) -> Mapping[str, Option]:
@@ -129,6 +133,10 @@ class Menu:
         """Return the list that *option* stands in."""
         return next(page for page in self.pages.values() if option in page.options)
 
+    def person(self, page: Page) -> Option | None:
+        """Return the option by which one reaches a person from *page*: its own, or the main's."""
+        return self.coded.get(page.person or self.main.person)
+
     def opened_by(self, option: Option) -> Page | None:
         """Return the list that *option* opens; None where it hands over."""
         return self.pages.get(option.code)
@@ -156,6 +164,7 @@ def _pages(
             text=texts["text"],
             title=title,
             parent=parent,
+            person=texts.get("person", ""),
             options=tuple(
                 _option(entry, {} if entry["code"] in menus else texts, template)
                 for entry in entries

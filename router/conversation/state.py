@@ -11,6 +11,7 @@ OPEN = "activa"
 
 MOST_SENT = 100  # times that are kept
 MOST_PATH = 10  # codes that are kept
+MOST_SAME = 20  # times that are kept
 _LONGEST = 32  # characters of a code or of a digest
 
 T = TypeVar("T")
@@ -22,7 +23,9 @@ class Memory:
 
     Times are seconds since 1970: `sent` of the automatic replies of the last minute,
     `last_at` of the last one, `heard_at` of the message that it answered, by Meta's clock,
-    `agent_at` of an agent's last message. `path` holds the codes chosen since the main menu.
+    `agent_at` of an agent's last message. `path` holds the codes chosen since the main menu;
+    `same` when the last reply was said, and nothing else in between; `asked` the code of the
+    option that it asked about.
     """
 
     sent: tuple[float, ...] = ()
@@ -31,6 +34,8 @@ class Memory:
     heard_at: float = 0.0
     path: tuple[str, ...] = ()
     agent_at: float = 0.0
+    same: tuple[float, ...] = ()
+    asked: str = ""
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -43,6 +48,8 @@ class Memory:
             heard_at=_time(kept.get("heard_at")) or 0.0,
             path=_all(kept.get("path"), _word, MOST_PATH),
             agent_at=_time(kept.get("agent_at")) or 0.0,
+            same=_all(kept.get("same"), _time, MOST_SAME),
+            asked=_word(kept.get("asked")) or "",
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -54,6 +61,8 @@ class Memory:
             "heard_at": self.heard_at,
             "path": list(self.path),
             **({"agent_at": self.agent_at} if self.agent_at else {}),
+            "same": list(self.same),
+            "asked": self.asked,
         }
 
 

@@ -47,7 +47,9 @@ class Tables:
             if not isinstance(table, dict):
                 self.problems.append(f"{where}: it is no table")
                 continue
-            texts = self._texts(where, table, ("text",), INHERITED, ("options",))
+            texts = self._texts(
+                where, table, ("text",), (*INHERITED, "person"), ("options",)
+            )
             yield code, (texts, list(self._options(where, table.get("options"))))
 
     def _options(self, where: str, entries: Any) -> Iterator[Texts]:

@@ -18,6 +18,9 @@ class Intent(enum.Enum):
     GREETING = enum.auto()
     CODE = enum.auto()
     PLACE = enum.auto()  # the second one: of the list that is shown
+    PERSON = enum.auto()  # somebody of the school, and no bot
+    YES = enum.auto()
+    NO = enum.auto()
     OTHER = enum.auto()
 
 
@@ -35,25 +38,35 @@ class Heard(NamedTuple):
 def hear(text: str) -> Heard:
     """Return what *text*, whole, asks for. Any text will do, broken surrogates too."""
     words = _asked(plain(text))
-    if words in _MENU:
-        return Heard(Intent.MENU, words)
-    if words in _BACK:
-        return Heard(Intent.BACK, words)
     if number := _NUMBER.fullmatch(words):
         code = _NUMERALS.get(number[1], number[1])
         return Heard(Intent.CODE if code != "0" else Intent.MENU, words, code)
     if place := _PLACES.get(words):
         return Heard(Intent.PLACE, words, place)
-    if _GREETING.fullmatch(_REPEATED.sub(r"\1", words)):
-        return Heard(Intent.GREETING, words)
-    return Heard(Intent.OTHER, words)
+    return Heard(_intent(words), words)
+
+
+def _intent(words: str) -> Intent:
+    if words in _START or _MENU.fullmatch(words):
+        return Intent.MENU
+    if words in _BACK:
+        return Intent.BACK
+    if _PERSON.fullmatch(words):
+        return Intent.PERSON
+    drawn = _REPEATED.sub(r"\1", words)
+    return next(
+        (intent for form, intent in _DRAWN if form.fullmatch(drawn)), Intent.OTHER
+    )
 
 
 def says_menu(text: str) -> bool:
-    """Return whether *text*, whole, is the word MENU: what `hear` says, for less."""
+    """Return whether *text*, whole, is the word MENU: as `hear` does, for less.
+
+    Only that word: to somebody else "inicio" may be an answer.
+    """
     if len(text) > LONGEST_COMMAND or (text.isascii() and "menu" not in text.lower()):
         return False
-    return _asked(plain(text)) in _MENU
+    return bool(_MENU.fullmatch(_asked(plain(text))))
 
 
 def _asked(words: str) -> str:
@@ -106,7 +119,8 @@ def _part(character: str) -> str:
 _FOLDED = _Folded()
 _POLITE = re.compile(
     r"^(?:por favor|porfa|porfavor|x favor) "
-    r"| (?:por favor|porfa|porfavor|porfis|x favor|please|pls)$"
+    r"|(?: (?:por favor|porfa|porfavor|porfis|x favor|please|pls"
+    r"|(?:(?:muchas|mil) )?gracias|desde ya))+$"
 )
 # nº 2, № 2, la 2ª: as letters they would say "no 2". And fillers: letters by name, blank to
 # the eye.
@@ -115,8 +129,11 @@ _INVISIBLE = {"Mn", "Me", "Cf"}  # accents, a keycap's frame, joiners, direction
 _PARTING = {"Cc", "Cs", "So", "Sk"}  # controls, half a pair, emoji, their colours
 _MEANT = "%@&"  # "2%" is no choice
 
-_MENU = {"menu", "menu principal"}
-_BACK = {"volver", "atras", "volver atras", "volver al menu"}
+_MENU = re.compile(
+    r"(?:quiero )?(?:(?:ver )?(?:el )?|(?:ir|volver|regresar) al )menu(?: principal)?"
+)
+_START = {"inicio", "ir al inicio", "volver al inicio"}
+_BACK = {"volver", "atras", "volver atras"}
 _UNITS = ("uno", "dos", "tres", "cuatro", "cinco", "seis", "siete", "ocho", "nueve")
 _TENS = ("treinta", "cuarenta", "cincuenta", "sesenta", "setenta", "ochenta", "noventa")
 _NUMERALS = dict(
@@ -143,8 +160,9 @@ _NUMERALS = dict(
     )
 )
 _NUMBER = re.compile(
+    r"(?:(?:quiero|elijo) (?=la |opcion))?"  # "quiero 2" may be two of something
     r"(?:(?:la|el) )?(?:opcion ?)?(?:(?:nro|numero|num|n) ?)?"
-    rf"(0|[1-9][0-9]?|{'|'.join(_NUMERALS)})"
+    rf"(?:0(?=[1-9]$))?(0|[1-9][0-9]?|{'|'.join(_NUMERALS)})"
 )
 # By place: feminine, as an option is. Alone, "primero" and "segundo" begin a story.
 _ORDINALS = (
@@ -177,3 +195,34 @@ _ASKING = "que tal|como (?:estas?|estan|andas?|andan|va)|todo bien"
 # Over words whose repeated letters are one: holaaa, hellooo.
 _GREETING = re.compile(f"(?:{_OPENING})(?: (?:{_OPENING}|{_ASKING}))*")
 _REPEATED = re.compile(r"([a-z])\1+")
+# Whole messages only: "la persona que me atendió" and "soy agente de viajes" are stories, and
+# a ticket is not taken back.
+_SOMEBODY = (
+    "(?:persona(?: real| humana| de verdad)?|(?:ser )?human[oa]|asesora?|agente"
+    "|operadora?|representante)"
+)
+_ANYBODY = (
+    f"(?:(?:una?|algun|alguna|otra|otro|el|la) )?{_SOMEBODY}|alguien(?: del equipo)?"
+)
+_WANTING = (
+    "quiero|quisiera|queria|necesito|prefiero|deseo|me gustaria|puedo|podria|se puede"
+    "|como puedo|como hago para"
+)
+_TALKING = "(?:hablar|charlar|chatear|comunicarme|contactarme)"
+_PASSING = "(?:me pasas|pasame|me comunicas|comunicame|me contactas|contactame)"
+_ATTENDING = (
+    "que me (?:atienda|ayude|conteste|responda)|(?:me )?(?:puede|podria) atender(?:me)?"
+)
+_PERSON = re.compile(
+    f"(?:(?:{_OPENING}) )*(?:"
+    f"(?:(?:quiero|quisiera|necesito|prefiero) )?(?:una? )?{_SOMEBODY}"
+    f"|(?:(?:{_WANTING}) )?{_TALKING} con (?:{_ANYBODY})"
+    f"|{_PASSING} con (?:{_ANYBODY})"
+    f"|(?:(?:quiero|quisiera|necesito|prefiero) )?(?:{_ATTENDING}) (?:{_ANYBODY})"
+    "|(?:quiero |necesito )?atencion humana)"
+)
+_YES_WORD = "(?:si)+|sip|dale|oka?|okey|okay|esa(?: misma)?|eso|claro|exacto|corecto"
+_YES = re.compile(rf"(?:{_YES_WORD})(?: (?:{_YES_WORD}))*")
+_NO = re.compile(r"(?:no ?)*(?:no|nop)(?: esa(?: no)?)?")
+# Over words whose repeated letters are one.
+_DRAWN = ((_GREETING, Intent.GREETING), (_YES, Intent.YES), (_NO, Intent.NO))

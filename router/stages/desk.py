@@ -271,6 +271,7 @@ def _policy(line: Line, bot: Bot, stale_s: float) -> Policy:
         menu_when_derived=bot.menu_when_derived,
         replies_a_minute=bot.replies_a_minute,
         same_reply_s=bot.same_reply_s,
+        same_reply_in_a_row=bot.same_reply_in_a_row,
         agent_hold_s=bot.agent_hold_s,
         line_area=line.area,
     )

@@ -182,6 +182,33 @@ async def test_the_menu_is_understood_as_people_type_it(
     assert len(answers) == 3
 
 
+async def test_what_it_asked_is_known_when_the_answer_comes(school: School) -> None:
+    await school.hears("Hola", "2", "2")
+    await School(school.store).hears("sí, por favor")
+    (ticket,) = await school.all_of("tickets")
+    *_, asked, confirmation = await school.answers()
+    assert asked == replies.hint(MENU, "2", MENU.coded["22"]).text
+    assert ticket["ticket_id"] in confirmation
+    assert (await school.conversation())["subetiqueta"] == "clases"
+
+
+@pytest.mark.parametrize(
+    ("said", "subetiqueta"),
+    [
+        (("Hola", "quiero hablar con una persona"), "otra_consulta"),
+        (("Hola", "1", "un humano por favor"), "otro"),
+        (("Hola", "3", "asesora"), "asesora"),
+    ],
+)
+async def test_who_asks_for_a_person_gets_a_ticket(
+    school: School, said: tuple[str, ...], subetiqueta: str
+) -> None:
+    await school.hears(*said)
+    (ticket,) = await school.all_of("tickets")
+    assert ticket["ticket_id"] in (await school.answers())[-1]
+    assert (await school.conversation())["subetiqueta"] == subetiqueta
+
+
 async def test_an_agent_s_words_do_not_swallow_the_next_answer(school: School) -> None:
     await school.hears("Hola")
     await school.hears(typed("¡Buenas! Ya te leemos", kind="echo.text"))
