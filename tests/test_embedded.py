@@ -18,8 +18,10 @@ import asyncpg
 import pytest
 
 from router.errors import Unavailable
-from router.store import embedded_binaries, embedded_user
+from router.store import embedded_binaries, embedded_running, embedded_user
 from router.store.embedded import EmbeddedPostgres, binaries
+from router.store.embedded_lock import DirectoryLock
+from router.store.embedded_running import running
 from tests.servers import through_proxy, until
 
 pytestmark = pytest.mark.usefixtures("postgres_binaries")
@@ -74,7 +76,11 @@ class Owner:
 
 async def add_row(server: EmbeddedPostgres) -> int:
     """Add a row to `kept` and return how many there are."""
-    connection = await asyncpg.connect(server.dsn())
+    return await add_row_at(server.dsn())
+
+
+async def add_row_at(dsn: str | None) -> int:
+    connection = await asyncpg.connect(dsn)
     try:
         await connection.execute("create table if not exists kept(n int)")
         await connection.execute("insert into kept values (1)")
@@ -195,6 +201,107 @@ async def test_so_is_a_second_server_of_the_same_process(tmp_path: Path) -> None
         with pytest.raises(Unavailable, match="runs already"):
             await server.start()
         assert await add_row(server) == 1
+
+
+@pytest.mark.parametrize("port", [None, 0])
+async def test_the_server_of_another_is_found_and_goes_on(
+    tmp_path: Path, port: int | None
+) -> None:
+    async with EmbeddedPostgres(tmp_path, port=port) as server:
+        before = server.pid
+        assert await add_row_at(await running(tmp_path)) == 1
+        assert await add_row_at(await running(tmp_path)) == 2
+        assert server.pid == before
+        assert await add_row(server) == 3
+    assert await running(tmp_path) is None
+
+
+async def test_so_is_that_of_another_process(tmp_path: Path) -> None:
+    owner = Owner(tmp_path)
+    assert await add_row_at(await running(tmp_path)) == 2
+    assert owner.end() == 0
+
+
+async def test_looking_for_a_server_makes_nothing(tmp_path: Path) -> None:
+    assert await running(tmp_path / "data") is None
+    assert not (tmp_path / "data").exists()
+
+
+async def test_a_server_that_comes_up_is_waited_for(tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path)
+    starting = asyncio.create_task(server.start())
+    await until((tmp_path / "lock").exists)
+    await until(server.in_use)
+    assert await add_row_at(await running(tmp_path)) == 1
+    await starting
+    await server.stop()
+
+
+async def test_one_whose_owner_was_killed_is_waited_for_until_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    owner = Owner(tmp_path)
+    owner.kill()
+    await until(lambda: server_stops(tmp_path))
+    assert await running(tmp_path) is None
+    assert shut_down_cleanly(tmp_path)
+
+
+def server_stops(directory: Path) -> bool:
+    note = EmbeddedPostgres(directory).note()
+    return not note or note[-1].strip() == "stopping"
+
+
+async def test_a_note_of_other_data_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_running, "PATIENCE_S", 0.3)
+    async with EmbeddedPostgres(tmp_path / "other") as other:
+        ours = EmbeddedPostgres(tmp_path / "ours")
+        ours.data.mkdir(parents=True)
+        note = other.note()
+        lines = [note[0], str(ours.data), *note[2:]]
+        (ours.data / "postmaster.pid").write_text("\n".join(lines) + "\n")
+        assert await running(ours.directory) is None  # nobody has the lock
+        lock = DirectoryLock(ours.directory / "lock")
+        lock.take()
+        assert await running(ours.directory) is None
+        lock.release()
+
+
+async def test_nor_is_a_socket_that_somebody_else_has_made(
+    tmp_path: Path, nobody: pwd.struct_passwd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_running, "PATIENCE_S", 0.3)
+    async with EmbeddedPostgres(tmp_path) as server:
+        sockets = server.note()[embedded_running.SOCKETS]
+        mine = Path(sockets).stat()
+        os.chown(sockets, nobody.pw_uid, nobody.pw_gid)
+        assert await running(tmp_path) is None
+        os.chown(sockets, mine.st_uid, mine.st_gid)
+        assert await running(tmp_path)
+
+
+@pytest.mark.usefixtures("as_root")
+async def test_the_server_of_a_service_with_a_tmp_of_its_own_is_found(
+    tmp_path: Path,
+) -> None:
+    script = 'mount -t tmpfs own "$TMPDIR" && exec "$@"'
+    with tempfile.TemporaryDirectory(prefix="psi-test-") as temp:  # a short name
+        words = (
+            "env",
+            f"TMPDIR={temp}",
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        )
+        owner = Owner(tmp_path, *words)
+        assert not any(Path(temp).iterdir())
+        assert await add_row_at(await running(tmp_path)) == 2
+        assert owner.end() == 0
 
 
 async def test_a_killed_initdb_leaves_nothing_half_made(tmp_path: Path) -> None:

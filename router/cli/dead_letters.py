@@ -161,9 +161,19 @@ async def _show(args: argparse.Namespace) -> int:
         async for letter in found:
             sys.stdout.write(json.dumps(_all_of(letter)) + "\n")
             missing.discard(letter.id)
-    for number in sorted(missing):
-        sys.stderr.write(f"psi-router: there is no letter {number}\n")
+    _say_missing(missing)
     return 1 if missing else 0
+
+
+def _say_missing(numbers: set[int]) -> None:
+    for number in sorted(numbers):
+        sys.stderr.write(f"psi-router: there is no letter {number}\n")
+
+
+async def _missing(database: Database, ids: list[int]) -> set[int]:
+    """Return which of *ids* no letter has, whatever else is asked of it."""
+    async with aclosing(letters(database, Wanted(ids=ids))) as found:
+        return set(ids) - {letter.id async for letter in found}
 
 
 def _all_of(letter: Letter) -> dict[str, Any]:
@@ -201,6 +211,8 @@ async def _replay(args: argparse.Namespace) -> int:
     async with opened(settings.database_url) as database:
         fitting = await _fitting(settings, database)
         replay = Replay(fitting, database, dry_run=args.dry_run)
+        missing = await _missing(database, args.ids) if args.ids else set()
+        _say_missing(missing)
         async with aclosing(letters(database, wanted, bodies=True)) as found:
             async for letter in found:
                 why_not = await replay.one(letter)
@@ -210,7 +222,7 @@ async def _replay(args: argparse.Namespace) -> int:
                 )
                 sys.stdout.write(f"{said}\n")
                 await asyncio.sleep(0 if args.dry_run else 1 / args.rate)
-    return 1 if failed else 0
+    return 1 if failed or missing else 0
 
 
 async def _reread(args: argparse.Namespace, settings: Settings) -> int:

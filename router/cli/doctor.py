@@ -27,12 +27,12 @@ from router.store.checkup import Finding
 FEWEST_FILES = 4096
 LEAST_FREE_BYTES, FREE_BYTES = 200 * 2**20, 2 * 2**30
 RESOLVE_S = 5.0
-FOUND_A_FAULT, NO_DATABASE, WRONG_SETTINGS = 1, 69, 78
+FOUND_A_FAULT, WRONG_SETTINGS = 1, 78
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Take no options: it looks at what `serve` would run with."""
-    parser.epilog = "Exit status: 1 a fail, 69 no database, 78 the settings are wrong."
+    parser.epilog = "Exit status: 1 a fail, 78 the settings are wrong."
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,7 +61,7 @@ async def _examine(settings: Settings, profile: dialect.Dialect) -> int:
             there = await checkup.look(dsn, profile, connections=settings.connections)
     except Unavailable as exc:
         _print([Finding("fail", "database", str(exc))])
-        return NO_DATABASE
+        return FOUND_A_FAULT
     _print(there)
     faulty = any(one.level == "fail" for one in (*found, *there))
     return FOUND_A_FAULT if faulty else 0

@@ -157,7 +157,7 @@ async def serve(
     notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
     beat = Beat(notifier, watchdog_s(*map(os.environ.get, WATCHDOG)))
     notifier.say("STATUS=looking at the database")
-    async with reachable(settings.database_url) as dsn:
+    async with reachable(settings.database_url, alone=True) as dsn:
         source = Source(settings, dsn, again)
         source.first = await look_at_the_schema(source.first)
         with listen(settings) as listener:

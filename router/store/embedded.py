@@ -149,14 +149,24 @@ class EmbeddedPostgres:
         if self._asked_port is not None if tcp is None else tcp:
             who = f"{SUPERUSER}:{self._password.read_text()}"
             return f"postgresql://{who}@{HOST}:{self.port}/{name}?sslmode=disable"
-        where = urlencode({"host": self._sockets, "port": self.port or SOCKET_PORT})
-        return f"postgresql://{SUPERUSER}@/{name}?{where}"
+        return by_socket(self._sockets, self.port or SOCKET_PORT, name)
 
     @property
     def pid(self) -> int | None:
         """The postmaster's process id; None where none has started or it stopped."""
-        lines = self._pid_file()
+        lines = self.note()
         return int(lines[0]) if lines else None
+
+    def in_use(self) -> bool:
+        """Whether a process, of whatever kind, uses the data; looking makes nothing."""
+        return self._lock.held()
+
+    def note(self) -> list[str]:
+        """Return the lines of postmaster.pid, be it old or new; [] where there is none."""
+        try:
+            return (self.data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return []
 
     def _launch(self) -> None:
         """Take the directory, start the keeper, and let it start the server."""
@@ -244,19 +254,13 @@ class EmbeddedPostgres:
         PostgreSQL would take that somebody for itself. The lock says that no server of
         ours runs; one that was started by hand is known by its working directory.
         """
-        self._stale = self._pid_file()
+        self._stale = self.note()
         if not self._stale or not Path("/proc/self").exists():
             return
         with contextlib.suppress(OSError):
             if Path(f"/proc/{self._stale[0]}/cwd").readlink() == self.data.resolve():
                 return
         (self.data / "postmaster.pid").unlink()
-
-    def _pid_file(self) -> list[str]:
-        try:
-            return (self.data / "postmaster.pid").read_text().splitlines()
-        except FileNotFoundError:
-            return []
 
     async def _until_ready(self) -> None:
         try:
@@ -269,7 +273,7 @@ class EmbeddedPostgres:
     def _ready(self) -> bool:
         if self._keeper and self._keeper.poll() is not None:
             raise self._failed("did not start")
-        lines = self._pid_file()
+        lines = self.note()
         if lines == self._stale or len(lines) <= PID_FILE_STATUS:
             return False
         return lines[PID_FILE_STATUS].strip() == "ready"
@@ -284,6 +288,12 @@ class EmbeddedPostgres:
                 _end(self._keeper)
                 self._keeper = None
             self._lock.release()
+
+
+def by_socket(sockets: Path, port: int, database: str = "postgres") -> str:
+    """Return how to reach *database*, its name quoted, by the socket in *sockets*."""
+    where = urlencode({"host": sockets, "port": port})
+    return f"postgresql://{SUPERUSER}@/{database}?{where}"
 
 
 def _end(keeper: subprocess.Popen[bytes]) -> None:

@@ -45,6 +45,17 @@ class DirectoryLock:
         _write(fd, str(os.getpid()))
         self._fd = fd
 
+    def held(self) -> bool:
+        """Whether somebody has it. Looking makes no file, and two may look at once."""
+        try:
+            fd = os.open(self._path, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _locked(fd, fcntl.LOCK_SH)
+        finally:
+            os.close(fd)
+
     def release(self) -> None:
         """Let go; children that still live hold it until they end."""
         if self._fd is not None:
@@ -53,9 +64,9 @@ class DirectoryLock:
             self._fd = None
 
 
-def _locked(fd: int) -> bool:
+def _locked(fd: int, how: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -429,7 +429,35 @@ def test_the_command_lists_shows_and_replays(
     assert main(["dead-letters", "replay"]) == 1
     assert capsys.readouterr().out == "replayed 1\nleft 2: the body is still no JSON\n"
     assert main(["dead-letters", "replay", "--since", "1h", "--stage", "persist"]) == 0
-    assert capsys.readouterr().out == ""
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
+
+
+@pytest.mark.usefixtures("settings_of_the_command")
+def test_a_replay_of_numbers_says_which_are_not_there(
+    database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def bury_one() -> None:
+        store = Database(database)
+        await store.open()
+        good = delivered(text_message(WHO, "wamid.buried"))
+        (event,) = read(good.body, good.door)
+        await bury_event(DeadLetters(store), event, good)
+        await store.close()
+
+    asyncio.run(bury_one())
+    for more, done in ((["--dry-run"], "would replay 1\n"), ([], "replayed 1\n")):
+        assert main(["dead-letters", "replay", "99", "1", "7", *more]) == 1
+        said = capsys.readouterr()
+        assert said.out == done
+        assert said.err.splitlines() == [
+            "psi-router: there is no letter 7",
+            "psi-router: there is no letter 99",
+        ]
+    # One that is there and not among what else is asked is not said to be missing.
+    assert main(["dead-letters", "replay", "1", "--stage", "notify"]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
 
 
 def test_wrong_usage_settings_and_an_absent_database_have_their_statuses(

@@ -310,13 +310,13 @@ async def test_an_empty_database_is_behind_and_nothing_else(
     assert fail.startswith("fail  migrations: ")
 
 
-async def test_a_database_that_is_away_ends_with_69(
+async def test_a_database_that_is_away_is_a_fail(
     settings: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = f"postgresql://me:{PASSWORD}@127.0.0.1:1/none"
     settings.setenv("DATABASE_URL", url)
     status, lines = await examined(capsys)
-    assert status == 69
+    assert status == 1
     assert lines[-1].startswith("fail  database: ")
 
 
@@ -325,7 +325,7 @@ async def test_an_embedded_one_is_not_made_by_looking(
 ) -> None:
     settings.setenv("DATABASE_URL", f"embedded:{tmp_path / 'data'}")
     status, lines = await examined(capsys)
-    assert status == 69
+    assert status == 1
     assert lines[-1].endswith("not made yet, run `psi-router migrate`")
     assert not (tmp_path / "data").exists()
 
@@ -342,6 +342,23 @@ async def test_an_embedded_one_that_was_made_is_looked_at(
     status, lines = await examined(capsys)
     assert status == 0, lines
     assert not [line for line in lines if line.startswith("fail")]
+
+
+async def test_an_embedded_one_that_runs_is_looked_at_and_goes_on(
+    settings: pytest.MonkeyPatch,
+    postgres_binaries: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings.setenv("DATABASE_URL", f"embedded:{tmp_path / 'data'}")
+    async with EmbeddedPostgres(tmp_path / "data") as server:
+        await migrate(server.dsn())
+        before = server.pid
+        status, lines = await examined(capsys)
+        assert status == 0, lines
+        assert [line for line in lines if line.startswith("ok    database: Post")]
+        assert server.pid == before
+        await after(server.dsn(), "select 1")
 
 
 async def test_wrong_settings_end_with_78_a_line_each(

@@ -106,6 +106,19 @@ async def test_it_runs_hardened_with_its_own_database(running: Box) -> None:
     assert seccomp[1] == "2"  # a filter is in force
 
 
+async def test_commands_reach_the_running_service_s_own_database(
+    running: Box,
+) -> None:
+    before = running.of(UNIT, "MainPID")
+    said = running.run(COMMAND, "doctor", check=False)
+    assert "ok    database: PostgreSQL" in said
+    assert "ok    migrations: up to date" in said
+    assert running.run(COMMAND, "migrate", "--check") == "up to date\n"
+    with running.network():
+        assert (await get("/ready")).status == 200
+    assert running.of(UNIT, "MainPID") == before
+
+
 def status_text(box: Box) -> str:
     return box.of(UNIT, "StatusText")
 
