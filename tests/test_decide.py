@@ -12,7 +12,6 @@ from router.conversation import guard, replies
 from router.conversation.decide import Decision, Policy, decide
 from router.conversation.menu import Menu, packaged
 from router.conversation.owner import attended
-from router.conversation.state import MOST_PATH, MOST_SENT, Conversation, Memory
 from router.conversation.state import (
     MOST_PATH,
     MOST_SAME,
