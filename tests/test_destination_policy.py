@@ -14,7 +14,10 @@ ENVIRONMENT = {
     "PSI_RETRY_SCHEDULE_S": "7,8",
     "PSI_DESTINATION_TIMEOUT_S": "4",
 }
-HEAD = '[[destinations]]\nname = "bi"\nurl = "http://bi.example/"\nevents = []\n'
+HEAD = (
+    '[[destinations]]\nname = "bi"\nurl = "http://bi.example/"\n'
+    'events = ["message.status"]\n'
+)
 
 
 def read(path: Path, policy: str) -> Destination:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import urlsplit
 
+from router.config.destinations import AREAS, ENTRANCES
 from router.config.environment import (
     GRAPH_API_URL,
     database_url_problem,
@@ -17,7 +18,7 @@ from router.config.environment import (
 )
 from router.config.media import storage
 from router.config.parts import RETRY_SCHEDULE_S, Bot, Destination, Line, Storage
-from router.config.structure import AREAS, ENTRANCES, from_file
+from router.config.structure import from_file
 from router.config.values import LONGEST_ATTEMPT_S, Reader
 from router.errors import ConfigError
 
@@ -80,8 +81,11 @@ class Settings:
     def load(cls, env: Mapping[str, str]) -> Self:
         """Build from *env* and its PSI_CONFIG, or raise one `ConfigError` with all."""
         reader = Reader(env)
+        found = from_environment(reader)
         settings = cls(
-            **from_environment(reader), storage=storage(reader), **from_file(reader)
+            **found,
+            storage=storage(reader),
+            **from_file(reader, found["destination_timeout_s"]),
         )
         _check_not_ourselves(settings, reader.problems)
         if reader.problems:

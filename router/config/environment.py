@@ -21,7 +21,9 @@ def from_environment(reader: Reader) -> dict[str, Any]:
         "verify_token": reader.required("WHATSAPP_VERIFY_TOKEN"),
         "app_secrets": tuple(secret.encode() for secret in secrets),
         "shared_secret": shared.encode() if shared else None,
-        "host": reader.text("HOST", "127.0.0.1"),
+        "host": reader.parsed(
+            "HOST", "127.0.0.1", values.host, "an address or a host's name"
+        ),
         "port": reader.parsed("PORT", 3002, values.port, "a port from 0 to 65535"),
         "reuse_port": reader.parsed("PSI_REUSE_PORT", False, values.flag, "0 or 1"),
         "graph_url": values.url(
@@ -34,10 +36,10 @@ def from_environment(reader: Reader) -> dict[str, Any]:
             "PSI_SIGNING_SECRET",
             NO_SECRETS,
             values.signing_secrets,
-            "whsec_… secrets in base64",
+            "whsec_… secrets in base64, with commas between them",
         ),
         "admin_token": reader.text("PSI_ADMIN_TOKEN") or None,
-        "allow_private": values.parts(reader.text("PSI_ALLOW_PRIVATE")),
+        "allow_private": values.allowed(reader, "PSI_ALLOW_PRIVATE"),
         "connections": reader.parsed(
             "PSI_DATABASE_CONNECTIONS",
             8,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, get_args
 from urllib.parse import urlsplit
 
+from router.config.addresses import is_host, is_network
 from router.config.parts import MenuWhenDerived
 
 # What a dead process held is tried again within 30 s: a lease has to outlive an attempt.
@@ -87,6 +88,21 @@ def parts(raw: str) -> tuple[str, ...]:
     return tuple(part for piece in raw.split(",") if (part := piece.strip()))
 
 
+def allowed(reader: Reader, name: str) -> tuple[str, ...]:
+    """Return the hosts and networks in *name*; complain of each that is neither."""
+    found = parts(reader.text(name))
+    for part in found:
+        if not is_network(part) and not is_host(part.strip("[]")):
+            reader.problems.append(f"{name}: {part!r} is no host and no network")
+    return found
+
+
+def host(raw: str) -> str:
+    if not is_host(raw):
+        raise ValueError(raw)
+    return raw
+
+
 def count(raw: str) -> int:
     if (value := int(raw)) < 1:
         raise ValueError(raw)
@@ -122,9 +138,9 @@ def schedule(raw: str) -> tuple[float, ...]:
     return tuple(positive(part) for part in raw.split(","))
 
 
-def window(seconds: Any) -> float:
-    if not 0 <= (value := float(seconds)) <= LONGEST_WINDOW_S:
-        raise ValueError(seconds)
+def window(raw: str) -> float:
+    if not 0 <= (value := float(raw)) <= LONGEST_WINDOW_S:
+        raise ValueError(raw)
     return value
 
 
@@ -164,5 +180,6 @@ def signing_secrets(raw: str) -> tuple[str, ...]:
 
     secrets = tuple(part.strip() for part in raw.split(","))
     for secret in secrets:
-        base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        if not base64.b64decode(secret.removeprefix("whsec_"), validate=True):
+            raise ValueError("empty")
     return secrets

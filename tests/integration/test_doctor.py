@@ -376,7 +376,7 @@ async def test_a_destination_is_resolved_and_judged_and_not_called(
 ) -> None:
     name = "N8N_WEBHOOK_ENVIOS_ROUTER_"
     settings.setenv(f"{name}CRM", f"http://me:{PASSWORD}@127.0.0.1:1/")
-    settings.setenv(f"{name}ALUMNOS", "http://169.254.169.254/")
+    settings.setenv(f"{name}ALUMNOS", "http://127.1/")  # resolves: no literal
     settings.setenv(f"{name}COMUNIDAD", "http://nobody.invalid/")
     status, lines = await examined(capsys)
     assert status == 1
