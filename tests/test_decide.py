@@ -799,6 +799,12 @@ def test_the_bot_s_own_words_that_come_back_are_no_agent_s() -> None:
     assert attended(first.conversation, reply.text, 2e9) is first.conversation
 
 
+def test_who_goes_on_greeting_gets_one_menu_and_no_apology() -> None:
+    burst = [(0, "hola"), (2, "como estas?"), (4, "todo bien?")]
+    said_by_bot = [decision.replies for decision in talk(FIRST, burst)]
+    assert said_by_bot == [(MAIN_MENU,), (), ()]
+
+
 # --- silence
 
 

@@ -191,9 +191,12 @@ _PLACES = {
     )
 }
 _OPENING = "hola|ola|holis?|buenas(?: tardes| noches)?|buen dia|buenos dias|hi|helo|hey"
-_ASKING = "que tal|como (?:estas?|estan|andas?|andan|va)|todo bien"
+_ASKING = "que tal|como (?:estas?|estan|andas?|andan|va|les? va)|todo bien"
+_EVERYBODY = "a todos|chicas|chicos|gente|equipo"
 # Over words whose repeated letters are one: holaaa, hellooo.
-_GREETING = re.compile(f"(?:{_OPENING})(?: (?:{_OPENING}|{_ASKING}))*")
+_GREETING = re.compile(
+    f"(?:{_OPENING}|{_ASKING})(?: (?:{_OPENING}|{_ASKING}|{_EVERYBODY}))*"
+)
 _REPEATED = re.compile(r"([a-z])\1+")
 # Whole messages only: "la persona que me atendió" and "soy agente de viajes" are stories, and
 # a ticket is not taken back.
