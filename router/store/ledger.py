@@ -5,7 +5,7 @@ Round trips of a batch, whatever its size:
   two     lookup.sql before it, of those who are not
   more    begin and commit around them, and one trip each for new people, an opened
           conversation (a lock, and the lookup again), and states that waited for an echo
-  once for a thousand bodies, their numbers
+  once for a thousand bodies, or a minute, their numbers
 
 Messages are told apart without locks: what is stored is looked for, and record.sql claims the
 rest. Where another writer holds a claim, or changed a conversation, nothing is written and we
