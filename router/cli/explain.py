@@ -84,14 +84,13 @@ def lines(found: dict[str, Any]) -> Iterator[str]:
         yield from _decided(found["decision"])
         yield from _conversation(found["conversation"])
     for reply in found["replies"]:
-        why = f" ({_plain(reply['error_mensaje'])})" if reply["error_mensaje"] else ""
-        yield f"  reply      {reply['estado_envio']}{why}: {_cut(reply['mensaje'])}"
+        yield from _said(reply)
     for derivation in found["derivations"]:
         yield f"  derived    to {_plain(derivation['area'])}, ticket {derivation['ticket_id']}"
     for row in found["outbox"]:
         yield from _told(row)
     for status in found["statuses"]:
-        yield f"  status     {_plain(status['status'])} at {status['ts']}"
+        yield f"  status     {_status(status)}"
     for notice in found["notices"]:
         yield f"  notice     {_plain(notice['kind'])}, received {notice['received_at']}"
     for letter in found["dead_letters"]:
@@ -155,6 +154,13 @@ def _conversation(row: dict[str, Any]) -> Iterator[str]:
     yield f"  now        conversation {row['id']}: {_state(row)}{who}"
 
 
+def _said(reply: dict[str, Any]) -> Iterator[str]:
+    why = f" ({_plain(reply['error_mensaje'])})" if reply["error_mensaje"] else ""
+    yield f"  reply      {reply['estado_envio']}{why}: {_cut(reply['mensaje'])}"
+    for status in reply["statuses"]:
+        yield f"    status   {_status(status)}"
+
+
 def _told(row: dict[str, Any]) -> Iterator[str]:
     state = f"{row['state']} after {row['attempts']} counted attempts"
     yield f"  to         {row['destination']}: {state}, {row['webhook_id']}"
@@ -163,6 +169,10 @@ def _told(row: dict[str, Any]) -> Iterator[str]:
         yield f"    attempt  {each['at']}: {came}, {each['latency_ms']} ms"
     for letter in row["dead_letters"]:
         yield f"    buried   letter {letter['id']}: {_plain(letter['reason'])}"
+
+
+def _status(status: dict[str, Any]) -> str:
+    return f"{_plain(status['status'])} at {status['ts']}"
 
 
 def _cut(text: str) -> str:

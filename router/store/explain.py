@@ -49,8 +49,8 @@ async def explained(
     """Return what is known of the message *wamid*; None where it was never heard of.
 
     `message`, `received`, `dedupe`, `stages`, `decision` and `conversation` (an object or
-    null; the conversation as it is now), `replies`, `derivations`, `outbox` (each with its
-    `tries`), `statuses`, `notices`, `dead_letters`. Times in ISO 8601. Without *search* there
+    null; the conversation as it is now), `replies` (each with its `statuses`),
+    `derivations`, `outbox` (each with its `tries`), `statuses`, `notices`, `dead_letters`. Times in ISO 8601. Without *search* there
     is no `dedupe`. Raises Transient, and Poison for what is no name.
 
     `stages`: milliseconds from the receipt of the body until it was read (`normalize`), its

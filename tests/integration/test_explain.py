@@ -351,6 +351,10 @@ async def test_attempts_statuses_and_letters_of_it_are_shown(
     dead = next(r for r in inbound["outbox"] if r["destination"] == "ingesta_wsp4")
     assert [(t["status"], t["latency_ms"]) for t in dead["tries"]] == [(500, 12)]
     assert [letter["reason"] for letter in dead["dead_letters"]] == ["HTTP 500"]
+    (answer,) = inbound["replies"]
+    assert [s["status"] for s in answer["statuses"]] == ["delivered"]
+    assert any(line.startswith("    status   delivered") for line in lines(inbound))
+    assert inbound["statuses"] == []
     reply = await life(store, "wamid.out")
     assert reply["message"]["estado_envio"] == "delivered"
     assert [s["status"] for s in reply["statuses"]] == ["delivered"]

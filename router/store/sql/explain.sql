@@ -12,6 +12,18 @@ brought as (
   select d.*, d.xmin from message m
   join router.deliveries d on d.id = case when m.meta->>'delivery' ~ '^\d{1,18}$'
                                      then (m.meta->>'delivery')::bigint end
+),
+said as (
+  select r.* from message m join mensajes r on r.conversacion_id = m.conversacion_id
+  where r.metadata->>'answers' = $1
+),
+told_of as (
+  select s.wamid, jsonb_agg(jsonb_build_object('status', s.status, 'type', s.type, 'ts', s.ts,
+    'received_at', s.received_at, 'participant', s.participant,
+    'errors', s.payload->'errors') order by s.ts, s.id) as statuses
+  from router.statuses s
+  where s.wamid = any(array(select $1 union all select whatsapp_message_id from said))
+  group by s.wamid
 )
 select
   (select to_jsonb(m) - '{meta,stored_at}'::text[] || jsonb_build_object('metadata',
@@ -40,18 +52,15 @@ select
             then pg_xact_commit_timestamp(d.xmin) end as at) c
      on c.at between m.stored_at and m.stored_at + interval '10 s') as stages,
   coalesce((
-    select jsonb_agg(to_jsonb(r) - 'metadata' order by r.timestamp, r.id)
-    from message m join mensajes r on r.conversacion_id = m.conversacion_id
-    where r.metadata->>'answers' = $1), '[]') as replies,
+    select jsonb_agg(to_jsonb(r) - 'metadata'
+                     || jsonb_build_object('statuses', coalesce(o.statuses, '[]'))
+                     order by r.timestamp, r.id)
+    from said r left join told_of o on o.wamid = r.whatsapp_message_id), '[]') as replies,
   coalesce((
     select jsonb_agg(to_jsonb(d) - 'payload' order by d.ts_derivacion)
     from message m join derivaciones d on d.conversacion_id = m.conversacion_id
     where d.payload->>'whatsapp_message_id' = $1), '[]') as derivations,
-  coalesce((
-    select jsonb_agg(jsonb_build_object('status', s.status, 'type', s.type, 'ts', s.ts,
-      'received_at', s.received_at, 'participant', s.participant,
-      'errors', s.payload->'errors') order by s.ts, s.id)
-    from router.statuses s where s.wamid = $1), '[]') as statuses,
+  coalesce((select o.statuses from told_of o where o.wamid = $1), '[]') as statuses,
   coalesce((
     select jsonb_agg(jsonb_build_object('kind', n.kind, 'received_at', n.received_at)
                      order by n.id)
