@@ -55,17 +55,15 @@ def is_network(text: str) -> bool:
 
 
 def is_link_local(host: str) -> bool:
-    """Return whether *host* is a literal link-local address, or stands for one.
-
-    The same forms as in `router.destinations.guard`, which judges what is dialled.
-    """
+    """Return whether *host* is a literal link-local address, or stands for one."""
     address = literal(host.rstrip("."))
     if address is None:
         return False
-    return any(form.is_link_local for form in (address, *_wrapped(address)))
+    return any(form.is_link_local for form in (address, *wrapped(address)))
 
 
-def _wrapped(address: Address) -> list[Address]:
+def wrapped(address: Address) -> list[Address]:
+    """Return the IPv4 addresses that a translator on the way would make of *address*."""
     if isinstance(address, IPv4Address):
         return []
     found: list[Address | None] = [address.ipv4_mapped, address.sixtofour]

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from router.config.addresses import Address, wrapped
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 AddrInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, Any]
 
@@ -30,10 +31,6 @@ _V6_NOT_PUBLIC = tuple(
         ("2001::/23", "2002::/16", "2001:db8::/32", "3fff::/20"),
     )
 )
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")
-_COMPATIBLE = ipaddress.IPv6Network("::/96")
-_V4_BITS = 0xFFFFFFFF
 
 
 class Forbidden(OSError):
@@ -69,7 +66,7 @@ class Guard:
 
     def allows(self, address: Address, *, trusted: bool) -> bool:
         """Return whether *address* may be dialled."""
-        if any(form.is_link_local for form in (address, *_wrapped(address))):
+        if any(form.is_link_local for form in (address, *wrapped(address))):
             return False
         allowed = any(address in network for network in self.networks)
         return trusted or allowed or is_public(address)
@@ -92,17 +89,6 @@ def is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv4Address):
         return address.is_global and not any(address in net for net in _V4_NOT_PUBLIC)
     return address in _V6_UNICAST and not any(address in net for net in _V6_NOT_PUBLIC)
-
-
-def _wrapped(address: Address) -> list[Address]:
-    # The IPv4 address that a translator on the way would make of it.
-    if isinstance(address, ipaddress.IPv4Address):
-        return []
-    found: list[Address | None] = [address.ipv4_mapped, address.sixtofour]
-    found += address.teredo or ()
-    if any(address in net for net in (_NAT64, _NAT64_LOCAL, _COMPATIBLE)):
-        found.append(ipaddress.IPv4Address(int(address) & _V4_BITS))
-    return [form for form in found if form is not None]
 
 
 def _plain(host: str) -> str:
