@@ -118,7 +118,8 @@ class Pipeline:
             for d, circuit in zip(settings.destinations, circuits, strict=True)
         ]
         desk = Desk(settings)
-        ledger = Ledger(database, desk, dialect.load(settings.dialect))
+        lenders = {outbox.destination.name: outbox for outbox in self.outboxes}
+        ledger = Ledger(database, desk, dialect.load(settings.dialect), lenders)
         persist = Persist(
             WatchedLedger(ledger, health), desk.lines.notice_unknown, self._wake
         )

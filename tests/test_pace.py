@@ -2,7 +2,7 @@
 
 import pytest
 
-from router.store.pace import FULL, LEAST_PER_S, LEAST_S, YIELD_ROWS, Pace
+from router.store.pace import EASY, FULL, LEAST_PER_S, LEAST_S, YIELD_ROWS, Pace
 
 WANTED = 500  # rows that a claim would take
 
@@ -59,3 +59,26 @@ def test_what_gave_way_comes_back_within_a_second() -> None:
     router.waiting = False
     assert router.told_in(1.0) > 2 * LEAST_PER_S
     assert router.pace.claims(WANTED) == WANTED
+
+
+def test_rows_are_lent_a_few_at_a_time_where_the_loop_has_time_for_that() -> None:
+    router = Router(EASY - 0.05)
+    assert router.pace.is_easy
+    router.passes(1.0)
+    router.pace.claims(WANTED)
+    assert router.pace.is_easy
+    router.senders = EASY + 0.05
+    router.passes(1.0)
+    router.pace.claims(WANTED)
+    assert not router.pace.is_easy
+
+
+def test_what_gives_way_lends_nothing_a_few_at_a_time() -> None:
+    router = Router(0.9)
+    router.told_in(5.0)
+    router.senders = 0.0
+    router.passes(LEAST_S)
+    router.pace.claims(WANTED)
+    assert not router.pace.is_easy
+    router.told_in(2.0)
+    assert router.pace.is_easy

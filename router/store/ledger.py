@@ -12,6 +12,7 @@ rest. Where another writer holds a claim, or changed a conversation, nothing is 
 start over with a closer look. See docs/decisions/0003-dedupe.md.
 """
 
+import asyncio
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -21,8 +22,10 @@ from typing import NamedTuple, Protocol
 from router.conversation.decide import Decision
 from router.conversation.owner import attended
 from router.conversation.state import Conversation as State
+from router.errors import Transient
 from router.model import Event, Received
 from router.store import changes, rows
+from router.store.advance import NOBODY, Advance, Lenders
 from router.store.aliases import (
     short,
 )
@@ -68,7 +71,7 @@ class Outcome(NamedTuple):
     """What a batch came to."""
 
     written: list[Written]
-    told: set[str]  # the destinations that got outbox rows
+    told: set[str]  # the destinations with outbox rows that nobody is lent yet
 
 
 class Desk(Telling, Areas, Protocol):
@@ -87,9 +90,19 @@ class Desk(Telling, Areas, Protocol):
 class Ledger:
     """Writes events as rows: each once, all of a batch or nothing."""
 
-    def __init__(self, database: Database, desk: Desk, dialect: Dialect = PLAN) -> None:
-        """Ask *desk* what each message means; the tables are in the words of *dialect*."""
+    def __init__(
+        self,
+        database: Database,
+        desk: Desk,
+        dialect: Dialect = PLAN,
+        lenders: Lenders = NOBODY,
+    ) -> None:
+        """Ask *desk* what each message means; the tables are in the words of *dialect*.
+
+        *lenders* may lend outbox rows as they are written.
+        """
         self._database, self._desk, self._dialect = database, desk, dialect
+        self._lenders = lenders
         self._recall = Recall()
         self._numbers, self._reserved = Numbers(database), Reservations()
 
@@ -122,7 +135,7 @@ class Ledger:
         written = self._place(batch, directory)
         if look is not Look.HOLD and _is_plain(batch, directory, written):
             work = _Work(batch, directory, written, sight)
-            outcome = await self._record(self._database, work)
+            outcome = await self._record(self._database, work, self._lenders)
         else:
             async with self._database.transaction() as tx:
                 if directory.unopened or directory.is_moving or look is Look.HOLD:
@@ -242,9 +255,12 @@ class Ledger:
         await hand_over(tx, work.written, fresh, self._desk, self._dialect)
         return outcome
 
-    async def _record(self, tx: Fetches, work: "_Work") -> Outcome:
+    async def _record(
+        self, tx: Fetches, work: "_Work", lenders: Lenders = NOBODY
+    ) -> Outcome:
         batch, written = work.batch, work.written
         said, told = owed(batch, written, self._desk)
+        advance = Advance(told, lenders)
         arguments = rows.arguments(
             batch,
             work.directory,
@@ -255,10 +271,17 @@ class Ledger:
             looked_up=work.sight is Sight.ALL,
             dialect=self._dialect,
         )
-        (recorded,) = await tx.fetch(self._dialect.sql("record"), *arguments)
+        try:
+            (recorded,) = await tx.fetch(
+                self._dialect.sql("record"), *arguments, *advance.arguments()
+            )
+        except (Transient, asyncio.CancelledError):
+            advance.unheard()
+            raise
         for new in written:
             new.conversation.version = recorded["version"]
-        return Outcome(written, {row.destination for row in told})
+        lent = zip(recorded["lent_keys"] or (), recorded["lent_ids"] or (), strict=True)
+        return Outcome(written, advance.lend(dict(lent)))
 
 
 @dataclass(slots=True)

@@ -1,13 +1,13 @@
 """The outbox as a queue: what one destination must still be told, lent from the database.
 
 Rows come from the transaction that stores their message (record.sql), so `put` is nobody's:
-whoever committed some calls `wake`. Rows of another process are found by looking once a
-second. A row on loan has a token and an end, both in the row: a process that died frees
+whoever committed some lends them to a reader that waits (advance.py), or calls `wake`. Rows of
+another process are found by looking once a second. A row on loan has a token and an end, both in the row: a process that died frees
 its rows by doing nothing, and one that only slept too long finds that its token no longer
 counts. The database's clock is the only one.
 
 Settling is a note in memory. The next `lease` writes all notes and then claims the next
-rows; `flush` writes them without claiming. A note that is lost, or comes too late, means
+rows, if there may be any; `flush` writes them without claiming. A note that is lost, or comes too late, means
 that a destination is told again under the same webhook-id.
 
 A `Gate` knows whether the destination is down. Then one row is lent, now and then, to see
@@ -16,30 +16,29 @@ whether it still is; an attempt on a row whose time had not come leaves the row 
 
 import asyncio
 import logging
-import math
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from operator import itemgetter
 
 from router import telemetry
 from router.config import Destination
 from router.errors import QueueClosed
 from router.model import Attempt, Notification
 from router.queues.base import QueueStats
+from router.store.advance import Offer
+from router.store.claims import CLAIM_BYTES, POLL_S, Claim, Claims
 from router.store.database import Database, Row
 from router.store.gate import Gate, Open
 from router.store.loans import Note, OutboxLease, note_rows
 from router.store.pace import Pace
-from router.store.reach import Reach
+from router.store.rows import OutboxRow
 from router.store.sql_files import sql
 
 LEASE_S = 25.0  # what a dead process held must be tried again within 30 s
 MARGIN_S = 5.0  # from the last attempt's end to the row: a slow database's answer
-POLL_S = 1.0  # another process may have committed rows, or died
-CLAIM_BYTES = 1024 * 1024  # of payloads at once: a message may be 3 MB long
 LOAN_BYTES = 8 * CLAIM_BYTES  # of payloads on loan to all readers together
+ADVANCE_S = 1.0  # from the offer to a reader: more would be missing at the loan's end
 
 
 def lease_s(destination: Destination) -> float:
@@ -67,23 +66,57 @@ class OutboxQueue:
         self.closed = False
         self._database = database
         self._lease_s = lease_s(destination)
+        self._pace, self._gate = Pace(busy), gate or Open()
+        self._claims = Claims(database, destination, self._gate, self._lease_s)
         self._on_loan: dict[int, OutboxLease] = {}  # by the identity of the item
         self._notes: list[Note] = []
-        self._unheard: dict[int, float] = {}  # tokens of claims whose answer was lost
         self._news = asyncio.Event()
-        self._pace, self._gate = Pace(busy), gate or Open()
-        self._reach, self._is_short = Reach(), False  # did the last claim get too few?
-        self._wait_s = 0.0  # what the last look said: until the next one, or news
-        self._due_at = self._idle_at = (
-            0.0  # monotonic: the next row's time, the last look
-        )
+        self._is_wanted = True  # a claim: there may be rows
+        self._is_short = self._is_behind = False  # the last one got few; left some
+        self._look_at = 0.0  # monotonic: the next claim without news
         self._turn = asyncio.Lock()  # one reader waits for rows, the others for it
-        # Where a recovery has come to; without a time, at the beginning.
-        self._forward: tuple[datetime | None, int] | None = None
+        self._readers = self._limit = 0  # who wait, and for how many rows
+        self._advanced: deque[OutboxLease] = deque()  # lent, for whoever comes next
+        self._advances = asyncio.Event()
 
     def wake(self) -> None:
-        """Say that there may be something new, or something settled."""
+        """Say that there may be rows to claim."""
+        self._is_wanted = True
         self._news.set()
+
+    def offer(self) -> Offer | None:
+        """Return what a reader would be lent at once; None if nobody waits, or others come first."""
+        if self._is_behind or self._gate.probes or not self._pace.is_easy:
+            return None
+        room = self._limit - len(self._advanced)
+        if not self._readers or room <= 0 or self.closed:
+            return None
+        if self._bytes_on_loan() >= LOAN_BYTES:
+            return None
+        return Offer(room, secrets.randbits(63), self._lease_s, time.monotonic())
+
+    def lend(self, offer: Offer, rows: Sequence[tuple[int, OutboxRow]]) -> None:
+        """Lend *rows*, each with its id, which are written as *offer* says."""
+        for number, row in rows:
+            item = Notification(
+                id=number,
+                destination=row.destination,
+                key=row.key,
+                lane=row.lane,
+                payload=row.payload,
+                attempts=0,
+            )
+            lease = OutboxLease(item, offer.token, self._end, since=offer.since)
+            self._on_loan[id(item)] = lease
+            self._advanced.append(lease)
+        if rows:
+            self._advances.set()
+            self._news.set()
+
+    def unheard(self, offer: Offer) -> None:
+        """Hear that rows may have been written as *offer* says, and nobody knows which."""
+        self._claims.unheard(offer.token, offer.since)
+        self.wake()
 
     def record(
         self, notification: Notification, attempt: Attempt, *, counts: bool = True
@@ -109,7 +142,7 @@ class OutboxQueue:
 
     def bring_forward(self) -> None:
         """Lend soon what waits for a later attempt: the destination is back."""
-        self._forward = (None, 0)
+        self._claims.bring_forward()
         self.wake()
 
     async def lease(self, limit: int) -> Sequence[OutboxLease]:
@@ -118,27 +151,46 @@ class OutboxQueue:
         Raises QueueClosed once the queue is closed, all that was lent is settled, and the
         notes are written; Transient while the database is away, notes kept.
         """
-        async with self._turn:
-            while True:
-                if self.closed and not self._on_loan:
-                    await self.flush()
-                    raise QueueClosed(f"{self.name} is closed")
-                await self._news_within(self._wait_s)
-                room = await self._turn_of(limit)
-                self._news.clear()
-                leases, self._wait_s = await self._exchange(room)
-                if leases:
-                    return leases
+        self._readers += 1
+        self._limit = limit
+        try:
+            async with self._turn:
+                while True:
+                    if self.closed and not self._on_loan:
+                        await self.flush()
+                        raise QueueClosed(f"{self.name} is closed")
+                    if leases := await self._rows(limit):
+                        return leases
+        finally:
+            self._readers -= 1
 
-    async def _turn_of(self, limit: int) -> int:
-        # How many rows the next claim may take, once it is its time.
+    async def _rows(self, limit: int) -> list[OutboxLease]:
+        await _set_within(self._news, self._look_at - time.monotonic())
         if (pause_s := self._pace.pause_s()) > 0 and not self.closed:
-            await asyncio.sleep(pause_s)
-        return self._pace.claims(0 if self.closed else limit)
+            await _set_within(self._advances, pause_s)
+            if leases := self._take_advances(limit):
+                return leases
+        self._news.clear()
+        claims = self._pace.claims(0 if self.closed else limit)
+        leases = await self._exchange(claims)
+        return leases + self._take_advances(limit - len(leases))
+
+    def _take_advances(self, limit: int) -> list[OutboxLease]:
+        taken: list[OutboxLease] = []
+        oldest = time.monotonic() - ADVANCE_S
+        while self._advanced and len(taken) < limit:
+            lease = self._advanced.popleft()
+            if lease.since > oldest:
+                taken.append(lease)
+            else:
+                lease.nack()  # what is left of its loan is not enough
+        if not self._advanced:
+            self._advances.clear()
+        return taken
 
     async def flush(self) -> None:
         """Write down what was settled: for who stops, after the readers have ended."""
-        if self._notes or self._unheard:
+        if self._notes or self._claims.has_unheard:
             await self._exchange(0)
 
     async def close(self) -> None:
@@ -167,27 +219,42 @@ class OutboxQueue:
         self._notes.append(note)
         if note.attempt is None:
             self._gate.probe_untried(note.id)
-        self.wake()  # a reader that waits writes it down
+        self._news.set()  # a reader that waits writes it down
 
-    async def _exchange(self, limit: int) -> tuple[list[OutboxLease], float]:
+    async def _exchange(self, limit: int) -> list[OutboxLease]:
         # Notes first, so that a claim sees which lanes they make free. Each statement is a
         # transaction: any of them may be lost, or heard of never, and written again.
         await self._write_notes()
-        await self._release_unheard()
+        if self._claims.has_unheard:
+            self._is_wanted |= await self._claims.release_unheard()
         if not limit:
-            return [], POLL_S
+            self._look_at = time.monotonic() + POLL_S
+            return []
+        if not self._is_wanted and time.monotonic() < self._look_at:
+            return []
+        self._is_wanted = False
+        try:
+            leases, wait_s = await self._look(limit)
+        except BaseException:
+            self._is_wanted = True
+            raise
+        self._look_at = time.monotonic() + wait_s
+        return leases
+
+    async def _look(self, limit: int) -> tuple[list[OutboxLease], float]:
+        # Lend what is due; return also how long to wait without news.
         if (pause_s := self._gate.lends_in_s()) > 0:
             return [], pause_s
         if self._bytes_on_loan() >= LOAN_BYTES:
-            return [], POLL_S  # or as soon as a loan ends
-        if self._forward:
-            await self._bring_some_forward(self._forward)
-        if self._is_short and time.monotonic() >= self._idle_at + POLL_S:
+            self._is_wanted = True  # as soon as a loan ends
+            return [], POLL_S
+        if self._is_short and not self._claims.saw_all_lately:
             await self._idle()  # what it looked at may stand behind heads that wait
-        leases, more = await self._claim(limit)
-        self._is_short = 0 < len(leases) < limit
-        if len(leases) == limit or more or self._forward:
-            return leases, 0.0  # there may be more
+        claim = await self._claims.claim(limit)
+        self._is_short, self._is_behind = claim.is_short, claim.more
+        leases = self._lend(claim)
+        if claim.more:
+            return leases, 0.0
         return leases, POLL_S if leases else await self._idle()
 
     async def _write_notes(self) -> None:
@@ -201,99 +268,33 @@ class OutboxQueue:
         except BaseException:
             self._notes[:0] = left
             raise
-        pauses = [note.at + note.delay_s for note in notes if note.delay_s]
-        self._due_at = min([self._due_at, *pauses])
+        for note in notes:
+            if note.delay_s:
+                self._claims.due_at(note.at + note.delay_s)
+        self._is_wanted |= any(note.state != "done" for note in notes)
         if left:
             telemetry.event(
                 "leases_lost", level=logging.WARNING, queue=self.name, count=len(left)
             )
 
     async def _left_of(self, notes: list[Note]) -> list[Note]:
-        taken = {row["id"] for row in await self._settle(notes)}
+        taken = {row["id"]: row["leads"] for row in await self._settle(notes)}
+        self._is_wanted |= any(taken.values())
         return [note for note in notes if note.id not in taken]
 
     async def _settle(self, notes: Sequence[Note]) -> Sequence[Row]:
         return await self._database.fetch(sql("outbox_settle"), note_rows(notes))
 
-    async def _release_unheard(self) -> None:
-        # One that is older has come to its end by itself.
-        oldest = time.monotonic() - self._lease_s
-        tokens = [token for token, since in self._unheard.items() if since > oldest]
-        if tokens:
-            await self._database.fetch(
-                sql("outbox_release"), self.destination.name, tokens
-            )
-        self._unheard = {
-            token: since
-            for token, since in self._unheard.items()
-            if since > oldest and token not in tokens
-        }
-
-    async def _bring_some_forward(self, after: tuple[datetime | None, int]) -> None:
-        rows = await self._database.fetch(
-            sql("outbox_forward"), self.destination.name, *after
-        )
-        if self._forward is after:  # no other recovery began meanwhile
-            self._forward = (rows[0][0], rows[0][1]) if rows else None
-
-    async def _claim(self, limit: int) -> tuple[list[OutboxLease], bool]:
-        # Lend rows; return also whether further lanes may be found by looking further.
-        token = secrets.randbits(63)
-        self._unheard[token] = time.monotonic()  # until the answer is heard
-        name = self.destination.name
-        more = False
-        if probes := self._gate.probes:
-            rows = await self._database.fetch(
-                sql("outbox_probe"), name, token, self._lease_s
-            )
-        else:
-            rows, more = await self._look(name, limit, token)
-        leases = self._lend(token, rows)
-        del self._unheard[token]
-        if probes and leases:
-            self._gate.probe(leases[0].item.id)
-        return leases, more
-
-    async def _look(self, name: str, limit: int, token: int) -> tuple[list[Row], bool]:
-        window = self._reach.window(limit)
-        try:
-            rows = await self._database.fetch(
-                *(sql("outbox_claim"), name, limit, token, self._lease_s, CLAIM_BYTES),
-                *(self.destination.coalesce_statuses_s, window),
-            )
-        except BaseException:
-            self._reach.failed()
-            raise
-        lent = [row for row in rows if row["id"] is not None]
-        # Cut off by their bytes: more of them were there.
-        is_cut = sum(len(row["payload"]) for row in lent) >= CLAIM_BYTES
-        further = self._reach.saw(
-            limit,
-            looked_at=rows[0]["looked_at"],
-            lanes=rows[0]["lanes"],
-            rows=limit if is_cut else len(lent),
-        )
-        return lent, further or is_cut
-
-    def _lend(self, token: int, rows: list[Row]) -> list[OutboxLease]:
-        rows.sort(key=itemgetter("id"))  # a lane's order; RETURNING has none
-        early = self._gate.probes and bool(rows) and rows[0]["early"]
-        leases = [OutboxLease(self._item(row), token, self._end, early) for row in rows]
+    def _lend(self, claim: Claim) -> list[OutboxLease]:
+        leases = [
+            OutboxLease(self._item(row), claim.token, self._end, claim.early)
+            for row in claim.rows
+        ]
         self._on_loan.update({id(lease.item): lease for lease in leases})
         return leases
 
     async def _idle(self) -> float:
-        # Once a second; what this process puts off meanwhile it knows by itself.
-        now = time.monotonic()
-        if now >= min(self._idle_at + POLL_S, self._due_at):
-            has_come = now >= self._due_at  # since the claim, perhaps
-            self._idle_at = now
-            rows = await self._database.fetch(sql("outbox_idle"), self.destination.name)
-            due_in_s = rows[0]["due_in_s"] if rows else None
-            self._due_at = now + (math.inf if due_in_s is None else float(due_in_s))
-            if has_come:
-                return 0.0
-        return max(min(self._due_at - now, POLL_S), 0.0)
+        return await self._claims.idle()
 
     def _item(self, row: Row) -> Notification:
         return Notification(
@@ -305,11 +306,12 @@ class OutboxQueue:
             attempts=row["attempts"],
         )
 
-    async def _news_within(self, seconds: float) -> None:
-        if seconds <= 0:
-            return
-        try:
-            async with asyncio.timeout(seconds):
-                await self._news.wait()
-        except TimeoutError:
-            return
+
+async def _set_within(event: asyncio.Event, seconds: float) -> None:
+    if seconds <= 0 or event.is_set():
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

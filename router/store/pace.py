@@ -14,7 +14,7 @@ from collections.abc import Callable
 LEAST_S = 0.02  # between two claims
 YIELD_ROWS = 128  # at most, in a claim that gives way
 LEAST_PER_S, MOST_PER_S = 512.0, 8192.0  # rows; at the most nothing is held back
-FULL = 0.7  # of the loop's time
+FULL, EASY = 0.7, 0.5  # of the loop's time
 
 Clock = Callable[[], float]
 
@@ -34,7 +34,7 @@ class Pace:
         the loop has used.
         """
         self._busy, self._clock, self._worked = busy, clock, worked
-        self._per_s = MOST_PER_S
+        self._per_s, self._use = MOST_PER_S, 0.0
         self._claimed_at, self._had_worked = clock() - LEAST_S, worked()
 
     def pause_s(self) -> float:
@@ -45,11 +45,16 @@ class Pace:
     def claims(self, limit: int) -> int:
         """Note a claim, and return how many rows it may take of *limit*."""
         now, worked = self._clock(), self._worked()
-        is_full = worked - self._had_worked > FULL * (now - self._claimed_at)
-        wanted = self._per_s * (0.5 if is_full and self._busy() else 2.0)
+        self._use = (worked - self._had_worked) / max(now - self._claimed_at, LEAST_S)
+        wanted = self._per_s * (0.5 if self._use > FULL and self._busy() else 2.0)
         self._per_s = min(max(wanted, LEAST_PER_S), MOST_PER_S)
         self._claimed_at, self._had_worked = now, worked
         return limit if self._is_free else min(limit, YIELD_ROWS)
+
+    @property
+    def is_easy(self) -> bool:
+        """Whether rows may be lent a few at a time, which costs the loop more a row."""
+        return self._is_free and self._use < EASY
 
     @property
     def _is_free(self) -> bool:

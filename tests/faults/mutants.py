@@ -82,6 +82,7 @@ def two_commits() -> None:
         return written
 
     rows.arguments = without_outbox
+    OutboxQueue.offer = lambda _: None  # type: ignore[assignment, method-assign]
     Ledger.write = in_two  # type: ignore[method-assign]
 
 

@@ -323,7 +323,7 @@ async def test_a_reply_lost_with_its_process_is_never_sent_again_and_marked(
         "update router.outbox set lease_until = now() - interval '1 s'"
         " where destination = 'whatsapp'"
     )
-    assert await heir._claim(1) == ([], False)
+    assert (await heir._claims.claim(1)).rows == []
     await heir._idle()
     row = await the(store, "select * from mensajes where direccion = 'saliente'")
     assert (row["estado_envio"], row["error_mensaje"]) == ("pendiente", UNCONFIRMED)
@@ -373,7 +373,7 @@ async def test_a_reply_of_which_nobody_knows_is_shown_to_a_person_once_and_not_s
         store, "select state, begun from router.outbox where destination = 'whatsapp'"
     )
     assert row["state"] == "unknown"
-    assert await queue._claim(5) == ([], False)
+    assert (await queue._claims.claim(5)).rows == []
 
 
 @pytest.mark.parametrize("after_s", [0, 601])

@@ -56,17 +56,28 @@ def keys(leases: Sequence[Lease[Notification]]) -> list[str]:
 
 
 async def lend(queue: OutboxQueue, limit: int = 10) -> list[OutboxLease]:
+    queue.wake()
     return list(await queue.lease(limit))
 
 
+async def claim(queue: OutboxQueue, limit: int = 10) -> list[OutboxLease]:
+    queue.wake()
+    return await queue._exchange(limit)
+
+
 async def nothing_to_lend(queue: OutboxQueue) -> bool:
-    leases, _ = await queue._exchange(10)
-    return not leases
+    return not await claim(queue)
 
 
 async def states(store: Database) -> list[str]:
     rows = await store.fetch("select state from router.outbox order by id")
     return [row["state"] for row in rows]
+
+
+def never_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no reader look for the rows of other processes."""
+    for module in ("outbox", "claims"):
+        monkeypatch.setattr(f"router.store.{module}.POLL_S", 3600.0)
 
 
 async def expire(store: Database) -> None:
@@ -103,14 +114,14 @@ async def test_large_payloads_are_lent_to_all_readers_together_a_few_at_a_time(
     for key in "abcdefgh":
         await store.fetch(INSERT, "crm", key, key, b"x" * 3 * 1024 * 1024)
     lent = []
-    while leases := (await queue._exchange(10))[0]:
+    while leases := await claim(queue):
         lent += leases
     assert keys(lent) == ["a", "b", "c"]
     lent[1].ack()
-    assert keys((await queue._exchange(10))[0]) == ["d"]
+    assert keys(await claim(queue)) == ["d"]
 
 
-STATEMENTS = pytest.mark.parametrize(
+STATEMENTS = (
     ("statement", "arguments"),
     [
         ("outbox_claim", ("crm", 10, 1, 25.0, 1_000_000, 0.0, 40)),
@@ -125,6 +136,7 @@ STATEMENTS = pytest.mark.parametrize(
         ("replies_unsettled", ("whatsapp", 10)),
     ],
 )
+RECORD = ("record", (*([[]] * 9), 0, 0, [], []))
 
 
 # The first column of an index, or a place; all of the index of the unknown, who are few, and
@@ -139,7 +151,7 @@ NARROW = re.compile(
 )
 
 
-@STATEMENTS
+@pytest.mark.parametrize(STATEMENTS[0], [*STATEMENTS[1], RECORD])
 async def test_no_plan_made_while_nothing_is_to_be_told_walks_a_later_backlog(
     store: Database,
     statement: str,
@@ -159,7 +171,7 @@ async def test_no_plan_made_while_nothing_is_to_be_told_walks_a_later_backlog(
     assert not walks, "\n".join(plan)
 
 
-@STATEMENTS
+@pytest.mark.parametrize(*STATEMENTS)
 async def test_what_was_told_costs_those_who_tell_nothing(
     store: Database, statement: str, arguments: tuple[Any, ...]
 ) -> None:
@@ -195,8 +207,8 @@ async def test_two_claimers_never_hold_the_same_row_nor_the_same_lane(
     for lane in "abcdefgh":
         await insert(store, *(f"{lane}{n}" for n in range(5)), lane=lane)
     queues = [OutboxQueue(store, CRM) for _ in range(4)]
-    claims = await asyncio.gather(*(queue._exchange(11) for queue in queues))
-    held = [[lease.item for lease in leases] for leases, _ in claims]
+    claims = await asyncio.gather(*(claim(queue, 11) for queue in queues))
+    held = [[lease.item for lease in leases] for leases in claims]
     everything = [item.key for items in held for item in items]
     assert len(everything) == len(set(everything))
     lanes = [{item.lane for item in items} for items in held]
@@ -336,8 +348,8 @@ async def test_what_is_cut_off_by_its_bytes_is_not_all_there_is(
 ) -> None:
     for number in range(10):
         await store.fetch(INSERT, "crm", str(number), "x", b"x" * 300_000)
-    leases, more = await queue._claim(10)
-    assert (len(leases), more) == (4, True)
+    found = await queue._claims.claim(10)
+    assert (len(found.rows), found.more) == (4, True)
 
 
 async def test_a_note_of_a_row_that_was_changed_just_then_is_written(
@@ -467,8 +479,8 @@ async def test_a_lower_number_that_commits_late_is_told(
 async def test_a_reader_waits_and_a_wake_up_ends_it(
     store: Database, queue: OutboxQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.store.outbox.POLL_S", 3600.0)
-    reader = asyncio.create_task(lend(queue))
+    never_by_itself(monkeypatch)
+    reader = asyncio.create_task(queue.lease(10))
     waiters: Any = queue._news._waiters
     await until(lambda: waiters)
     await insert(store, "a")
@@ -479,7 +491,7 @@ async def test_a_reader_waits_and_a_wake_up_ends_it(
 async def test_a_reader_finds_the_rows_of_another_process_by_itself(
     store: Database, queue: OutboxQueue
 ) -> None:
-    reader = asyncio.create_task(lend(queue))
+    reader = asyncio.create_task(queue.lease(10))
     waiters: Any = queue._news._waiters
     await until(lambda: waiters)
     await insert(store, "a")
@@ -489,11 +501,11 @@ async def test_a_reader_finds_the_rows_of_another_process_by_itself(
 async def test_a_reader_wakes_when_a_pause_is_over(
     store: Database, queue: OutboxQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("router.store.outbox.POLL_S", 3600.0)
+    never_by_itself(monkeypatch)
     await insert(store, "a")
     (only,) = await lend(queue)
     only.nack(0.05)
-    assert keys(await lend(queue)) == ["a"]
+    assert keys(await queue.lease(10)) == ["a"]
 
 
 async def test_closing_lets_what_is_on_loan_end_and_leaves_the_rest(
@@ -520,12 +532,14 @@ async def test_a_claim_whose_answer_was_lost_is_given_back(
     store: Database, queue: OutboxQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await insert(store, "a")
+    fetch = store.fetch
 
-    def lost(*_: Any) -> Any:
+    async def lost(statement: str, *arguments: Any) -> Any:
+        await fetch(statement, *arguments)
         raise Transient("the connection broke after the commit")
 
     with monkeypatch.context() as patch:
-        patch.setattr(queue, "_lend", lost)
+        patch.setattr(store, "fetch", lost)
         with pytest.raises(Transient):
             await lend(queue)
     assert keys(await lend(queue)) == ["a"]

@@ -17,6 +17,7 @@ from router.stages.notify import Notify
 from router.store.backlog import OLDEST, PENDING, Backlog
 from router.store.database import Database
 from router.store.dead_letters import DeadLetters
+from router.store.loans import OutboxLease
 from router.store.outbox import OutboxQueue
 from router.store.pace import MOST_PER_S, YIELD_ROWS, Pace
 from tests.events import now
@@ -87,9 +88,13 @@ def down(circuit: Circuit) -> None:
         circuit.heard(DOWN)
 
 
+async def lend(queue: OutboxQueue, limit: int = 10) -> list[OutboxLease]:
+    queue.wake()
+    return await queue._exchange(limit)
+
+
 async def claim(queue: OutboxQueue, limit: int = 10) -> list[str]:
-    leases, _ = await queue._exchange(limit)
-    return keys(leases)
+    return keys(await lend(queue, limit))
 
 
 def keys(leases: Sequence[Lease[Notification]]) -> list[str]:
@@ -106,9 +111,8 @@ async def test_while_the_circuit_is_open_nothing_is_lent_and_no_attempt_burnt(
 ) -> None:
     await insert(store, "a1", "b1")
     down(circuit)
-    leases, pause_s = await queue._exchange(10)
-    assert leases == []
-    assert 0 < pause_s <= PROBE_S
+    assert await claim(queue) == []
+    assert 0 < queue._look_at - time.monotonic() <= PROBE_S
     (row,) = await store.fetch(
         "select sum(attempts) as n, bool_or(lease is not null) as lent"
         " from router.outbox"
@@ -122,7 +126,7 @@ async def test_a_probe_is_one_row_and_until_it_ends_there_is_no_other(
     await insert(store, "a1", "b1", "c1")
     down(circuit)
     clock.now += circuit.lends_in_s()
-    (probe,), _ = await queue._exchange(10)
+    (probe,) = await lend(queue)
     assert probe.item.key == "a1"
     assert circuit.state is State.HALF_OPEN
     assert await claim(queue) == []
@@ -140,7 +144,7 @@ async def test_a_probe_before_the_rows_time_costs_the_row_nothing(
     before = await store.fetch("select attempts, next_attempt_at from router.outbox")
     down(circuit)
     clock.now += circuit.lends_in_s()
-    (probe,), _ = await queue._exchange(10)
+    (probe,) = await lend(queue)
     assert queue.early(probe.item)
     stage = Notify(
         replace(CRM, retry_schedule_s=()), Answers(DOWN), queue, circuit
@@ -161,7 +165,7 @@ async def test_a_probe_of_a_row_that_is_due_is_its_attempt(
     await insert(store, "a1")
     down(circuit)
     clock.now += circuit.lends_in_s()
-    (probe,), _ = await queue._exchange(10)
+    (probe,) = await lend(queue)
     assert not queue.early(probe.item)
     queue.record(probe.item, DOWN)
     probe.nack(60.0)
@@ -174,7 +178,7 @@ async def test_no_probe_goes_out_before_a_retry_after(
     store: Database, queue: OutboxQueue, circuit: Circuit, clock: Clock
 ) -> None:
     await insert(store, "a1")
-    (lease,), _ = await queue._exchange(10)
+    (lease,) = await lend(queue)
     queue.record(lease.item, Attempt(status=503, retry_after_s=600))
     lease.nack(600)
     await queue.flush()
@@ -202,7 +206,7 @@ async def test_a_probe_that_is_given_back_leaves_the_next_one_due(
     await insert(store, "a1")
     down(circuit)
     clock.now += PROBE_S
-    (probe,), _ = await queue._exchange(10)
+    (probe,) = await lend(queue)
     probe.nack()
     assert await claim(queue) == ["a1"]
 
@@ -211,8 +215,7 @@ async def test_a_recovery_brings_forward_the_oldest_first_and_keeps_retry_afters
     store: Database, queue: OutboxQueue
 ) -> None:
     await insert(store, "a1", "b1", "c1", "d1")
-    leases, _ = await queue._exchange(10)
-    first, second, third, fourth = leases
+    first, second, third, fourth = await lend(queue)
     for lease, attempt, delay_s in (
         (first, DOWN, 7200.0),
         (second, Attempt(status=429, retry_after_s=600), 3600.0),
@@ -251,14 +254,14 @@ async def test_a_large_backlog_is_brought_forward_in_portions(
         )
         waiting.append(row["n"])
     assert waiting == [1500, 500, 0, 0]
-    assert queue._forward is None
+    assert queue._claims._forward is None
 
 
 async def test_lanes_stay_in_order_when_they_are_brought_forward(
     store: Database, queue: OutboxQueue
 ) -> None:
     await insert(store, "a1", "a2", "a3")
-    head, *rest = (await queue._exchange(10))[0]
+    head, *rest = await lend(queue)
     queue.record(head.item, DOWN)
     head.nack(3600)
     for lease in rest:

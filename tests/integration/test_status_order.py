@@ -51,8 +51,8 @@ def kind_of(row: Notification) -> str:
 
 
 async def lend(queue: OutboxQueue) -> list[Lease[Notification]]:
-    leases, _ = await queue._exchange(10)
-    return list(leases)
+    queue.wake()
+    return list(await queue._exchange(10))
 
 
 async def write(ledger: Ledger, *events: Event, together: bool) -> None:

@@ -3,7 +3,7 @@
 -- Fenced: a row counts only while it is lent under the token it was lent under. So nothing
 -- that comes late undoes what the next holder did, and writing the same notes once more,
 -- since nobody knows whether the first commit was heard, adds no attempt.
--- Returns which were taken.
+-- Returns which were taken, and whether something of their lane stands behind them.
 --
 -- What is told, or will never be, leaves the rows that claims walk through. As in
 -- outbox_claim.sql each step has one way: rows are found by their id and taken by their place.
@@ -54,10 +54,10 @@ stayed as (
     lease_until = null
   from noted n
   where n.state not in ('done', 'dead') and o.ctid = n.spot and o.lease = n.token
-  returning o.id, n.tried, n.ago_s, n.status, n.latency_ms, n.answer, n.error
+  returning o.id, o.open_lane, n.tried, n.ago_s, n.status, n.latency_ms, n.answer, n.error
 ),
 ended as (
-  select id, tried, ago_s, status, latency_ms, answer, error from gone
+  select id, open_lane, tried, ago_s, status, latency_ms, answer, error from gone
   union all
   select * from stayed
 ),
@@ -67,4 +67,9 @@ told as (
          status, latency_ms, answer, error
   from ended where tried order by id
 )
-select id from ended
+select e.id, (
+  select b.id from router.outbox_open b
+  where b.open_lane = e.open_lane and b.id + 0 > e.id
+  order by b.id + 0
+  limit 1) is not null as leads
+from ended e

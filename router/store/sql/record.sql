@@ -6,7 +6,8 @@
 -- $1 bodies; $2 new conversations; $3 known ones, at the version they were read in;
 -- $4 claims (keys of the messages); $5 messages; $6 ids of messages that nobody looked up;
 -- $7 statuses; $8 notices; $9 what must be told, some of it only if its status is new;
--- $10 how many claims, $11 how many known conversations
+-- $10 how many claims, $11 how many known conversations; $12 tokens under which rows of $9 are
+-- lent at once (null: not), $13 for how many seconds
 with
 archived as (
   insert into router.deliveries (id, received_at, door, body)
@@ -114,16 +115,28 @@ noticed as (
   on conflict do nothing
 ),
 told as (
-  insert into router.outbox (destination, key, lane, payload, next_attempt_at, state)
+  insert into router.outbox (destination, key, lane, payload, next_attempt_at, state, lease,
+    lease_until)
   select destination, key,
     -- A status of what was told as a message waits behind that message.
     case when o.status is null then lane else coalesce(
       (select m.conversacion_id::text from report r
        join mensajes m on m.whatsapp_message_id = r.wamid
        where r.key = o.status and m.direccion = /*direccion*/'entrante' limit 1), lane) end,
-    payload, now(), 'pending'
-  from unnest($9::router.outbox_row[]) as o
+    payload, now(), 'pending', advance,
+    case when advance is not null then now() + make_interval(secs => seconds) end
+  from (
+    -- Lent at once, where nothing of the lane stands before it (advance.py).
+    select o.*, case when token is not null and (
+      select b.id from router.outbox_open b
+      where b.open_lane = o.destination || ' ' || o.lane
+      order by b.id + 0
+      limit 1) is null then token end as advance
+    from unnest($9::router.outbox_row[], $12::bigint[], $13::float8[])
+      as o (destination, key, lane, payload, status, token, seconds)
+  ) o
   where o.status is null or o.status in (select key from kept)
+  returning id, key, lease
 )
 -- In this order: whoever waits for a claim has its conversations, as in _look_closer (ledger.py).
 select 1 / (
@@ -133,4 +146,6 @@ select 1 / (
                   join mensajes m on m.whatsapp_message_id = i.id)
   and not exists (select from unnest($6::text[]) as i (id)
                   join router.notices n on n.target = i.id)
-)::int as won, pg_current_xact_id()::xid as version
+)::int as won, pg_current_xact_id()::xid as version,
+  (select array_agg(key) from told where lease is not null) as lent_keys,
+  (select array_agg(id) from told where lease is not null) as lent_ids
