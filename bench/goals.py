@@ -54,8 +54,13 @@ def only(rows: Iterable[dict[str, Any]], /, **wanted: Any) -> dict[str, Any]:
     return next(row for row in rows if wanted.items() <= row.items())
 
 
-def _times(name: str) -> Callable[[dict[str, Any]], float]:
-    return lambda found: float(only(found["contestants"], name=name)["router_is"])
+def _times(whom: str, name: str, must: float, stretch: float, connections: int) -> Goal:
+    def ratio(found: dict[str, Any]) -> float:
+        rows = found["contestants"]
+        return float(only(rows, name=name, connections=connections)["router_is"])
+
+    what = f"durable msg/s / {whom}, {connections} connections"
+    return Goal(what, "compare", ratio, must, stretch, more=True)
 
 
 def _router(connections: int) -> Callable[[dict[str, Any]], dict[str, float]]:
@@ -66,9 +71,15 @@ def _router(connections: int) -> Callable[[dict[str, Any]], dict[str, float]]:
     return medians
 
 
-def _cpu(found: dict[str, Any]) -> float:
-    median = _router(50)(found)
-    return median["cpu_s"] + median["postgres_cpu_s"]
+def _cpu(connections: int) -> Goal:
+    def both(found: dict[str, Any]) -> float:
+        median = _router(connections)(found)
+        return median["cpu_s"] + median["postgres_cpu_s"]
+
+    what = "CPU of router and PostgreSQL per 10,000 messages"
+    return Goal(
+        f"{what}, {connections} connections", "throughput", both, 2.2, 1.4, " s"
+    )
 
 
 def _wal(found: dict[str, Any]) -> float:
@@ -80,28 +91,17 @@ def _grown(rows: int) -> Callable[[dict[str, Any]], float]:
     return lambda found: float(only(found["sizes"], rows=rows)["ratio"])
 
 
+SATURATED = (50, 200)  # connections: with fewer than it could use, and with enough
 GOALS = (
-    Goal(
-        "durable msg/s / bare aiohttp", "compare", _times("bare"), 0.45, 0.65, more=True
-    ),
-    Goal(
-        "durable msg/s / the plan's design", "compare", _times("plan"), 7, 10, more=True
-    ),
-    Goal(
-        "durable msg/s / express + one CTE",
-        "compare",
-        _times("cte"),
-        2.3,
-        3.5,
-        more=True,
-    ),
-    Goal(
-        "durable msg/s / Go, one CTE a message",
-        "compare",
-        _times("go"),
-        1.8,
-        2.8,
-        more=True,
+    *(
+        _times(whom, name, must, stretch, connections)
+        for whom, name, must, stretch in (
+            ("bare aiohttp", "bare", 0.45, 0.65),
+            ("the plan's design", "plan", 7, 10),
+            ("express + one CTE", "cte", 2.3, 3.5),
+            ("Go, one CTE a message", "go", 1.8, 2.8),
+        )
+        for connections in SATURATED
     ),
     Goal(
         "updates/s in bodies of 100 / in bodies of 1",
@@ -135,14 +135,7 @@ GOALS = (
         30,
         " ms",
     ),
-    Goal(
-        "CPU of router and PostgreSQL per 10,000 messages",
-        "throughput",
-        _cpu,
-        2.2,
-        1.4,
-        " s",
-    ),
+    *map(_cpu, SATURATED),
     Goal(
         "peak resident memory under full load",
         "memory",

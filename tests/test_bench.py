@@ -182,6 +182,7 @@ def test_what_failed_what_broke_and_what_is_missing_is_said(tmp_path: Path) -> N
         "contestants": [
             {
                 "name": "bare",
+                "connections": 200,
                 "router_is": 0.2,
                 "noisy_rounds": 1,
                 "rounds": {"rate": [5.0, 6.0]},
@@ -196,7 +197,9 @@ def test_what_failed_what_broke_and_what_is_missing_is_said(tmp_path: Path) -> N
     assert "BROKEN: router: 1 of 9" in text
     assert "In 1 of 2 turns others took" in text
     assert "the table" in text
-    assert list(missed(found(tmp_path))) == ["durable msg/s / bare aiohttp"]
+    assert list(missed(found(tmp_path))) == [
+        "durable msg/s / bare aiohttp, 200 connections"
+    ]
     assert "`python -m bench.compare --output bench/results --rounds 3` (2026" in text
     assert text.count("Not measured: `") == len(SHORT) - 1
 

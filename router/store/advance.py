@@ -9,6 +9,7 @@ lane, the second has read what the first one wrote.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Protocol
 
 from router.store.rows import OutboxRow
@@ -53,14 +54,14 @@ class Advance:
             if offer := lenders[name].offer():
                 self._offers[name] = offer
                 mine = [r for r in told if r.destination == name and r.status is None]
-                self._rows |= {row.key: row for row in mine[: offer.rows]}
+                self._rows |= {_name(row): row for row in mine[: offer.rows]}
 
     def arguments(self) -> tuple[list[int | None], list[float | None]]:
         """Return each row's token, and for how many seconds it is lent; none for none."""
         if not self._offers:
             return [], []
         offers = [
-            self._offers[row.destination] if row.key in self._rows else None
+            self._offers[row.destination] if _name(row) in self._rows else None
             for row in self._told
         ]
         return (
@@ -69,17 +70,22 @@ class Advance:
         )
 
     def lend(self, ids: Mapping[str, int]) -> set[str]:
-        """Lend the rows with *ids*, by their keys; return who has others to claim."""
-        for name, offer in self._offers.items():
+        """Lend the rows with *ids*, by their names; return who has others to claim."""
+        for destination, offer in self._offers.items():
             rows = [
-                (number, self._rows[key])
-                for key, number in ids.items()
-                if self._rows[key].destination == name
+                (number, row)
+                for name, number in sorted(ids.items(), key=itemgetter(1))
+                if (row := self._rows[name]).destination == destination
             ]
-            self._lenders[name].lend(offer, rows)
-        return {row.destination for row in self._told if row.key not in ids}
+            self._lenders[destination].lend(offer, rows)
+        return {row.destination for row in self._told if _name(row) not in ids}
 
     def unheard(self) -> None:
         """Say that nobody knows what was written."""
-        for name, offer in self._offers.items():
-            self._lenders[name].unheard(offer)
+        for destination, offer in self._offers.items():
+            self._lenders[destination].unheard(offer)
+
+
+def _name(row: OutboxRow) -> str:
+    """Return what tells a row apart, as record.sql says it."""
+    return f"{row.destination} {row.key}"

@@ -280,7 +280,7 @@ class Ledger:
             raise
         for new in written:
             new.conversation.version = recorded["version"]
-        lent = zip(recorded["lent_keys"] or (), recorded["lent_ids"] or (), strict=True)
+        lent = zip(recorded["lent"] or (), recorded["lent_ids"] or (), strict=True)
         return Outcome(written, advance.lend(dict(lent)))
 
 

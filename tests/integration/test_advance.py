@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -168,6 +169,29 @@ async def test_the_rows_of_one_person_in_one_batch_come_together_and_in_order(
     places = [lease.item.id for lease in leases]
     assert places == sorted(places)
     assert len(places) == 3
+
+
+async def test_two_destinations_are_each_lent_their_own(
+    store: Database, here: House
+) -> None:
+    # Also where both call it by one key.
+    other = OutboxQueue(store, replace(CRM, name="other"))
+    other._pace = Pace(lambda: False, worked=lambda: 0.0)
+    desk = SilentDesk("crm", "other")
+    lenders = {"crm": here.outbox, "other": other}
+    both = House(Ledger(store, desk, lenders=lenders), here.outbox)
+    await both.write(message(wamid="wamid.1"))
+    await tell(here.outbox)
+    await tell(other)
+    async with waiting(here.outbox) as mine, waiting(other) as others:
+        assert await both.write(message(wamid="wamid.2")) == set()
+        (first,), (second,) = await mine, await others
+    assert (first.item.destination, second.item.destination) == ("crm", "other")
+    assert first.item.key == second.item.key
+    rows = await store.fetch("select id, lease from router.outbox_open order by id")
+    assert {(row["id"], row["lease"]) for row in rows} == {
+        (lease.item.id, lease.token) for lease in (first, second)
+    }
 
 
 async def test_more_than_the_reader_would_take_is_to_be_claimed(here: House) -> None:

@@ -15,7 +15,7 @@ from bench.contestant import CROWDS, Turn
 from bench.machine import ROOT, python
 from bench.peers import PEERS, Peer
 
-SMALL = {"rounds": 2, "seconds": 0.3, "most": 200, "connections": 8, "contacts": 40}
+SMALL = {"rounds": 2, "seconds": 0.3, "most": 200, "contacts": 40}
 BY_NAME = {peer.name: peer for peer in PEERS}
 
 
@@ -32,6 +32,7 @@ def test_a_comparison_writes_what_it_found(
         [
             *python("bench.compare"),
             *options,
+            "--connections=4,8",
             "--peers=bare,queued",
             "--output",
             tmp_path,
@@ -43,13 +44,14 @@ def test_a_comparison_writes_what_it_found(
     )
     assert run.returncode == 0, run.stderr
     found = json.loads((tmp_path / "compare.json").read_text())
-    bare, queued, router = found["contestants"]
+    bare, queued, router, *others = found["contestants"]
+    assert [one["connections"] for one in others] == [8, 8, 8]
     assert [bare["name"], queued["name"], router["name"]] == ["bare", "queued", ROUTER]
     assert bare["missing"] is None
     assert queued["missing"] == router["missing"] == 0
     # Two crowds, the warm-up, two rounds.
     crowds = sum(CROWDS) * SMALL["contacts"]
-    assert crowds < queued["acked"] <= crowds + 3 * SMALL["most"]
+    assert crowds < queued["acked"] <= crowds + 2 * 3 * SMALL["most"]
     assert len(router["rounds"]["rate"]) == SMALL["rounds"]
     assert router["of_bare"] == bare["router_is"] > 0
     assert (tmp_path / "compare.md").read_text() in run.stdout
@@ -61,8 +63,8 @@ async def test_a_200_that_stored_nothing_is_found(
     postgres_binaries: Path, unpinned: None
 ) -> None:
     liar = Peer("liar", "says it stored", BY_NAME["bare"].command)
-    options = argparse.Namespace(seed=1, untold=True, **SMALL)
-    found, router = await measure(options, [liar])
+    options = argparse.Namespace(seed=1, untold=True, connections=[8], **SMALL)
+    found, router = (await measure(options, [liar]))[8]
     assert found.missing == found.acked > 0
     assert router.missing == 0 < router.acked
 

@@ -136,7 +136,7 @@ told as (
       as o (destination, key, lane, payload, status, token, seconds)
   ) o
   where o.status is null or o.status in (select key from kept)
-  returning id, key, lease
+  returning id, destination || ' ' || key as name, lease
 )
 -- In this order: whoever waits for a claim has its conversations, as in _look_closer (ledger.py).
 select 1 / (
@@ -147,5 +147,5 @@ select 1 / (
   and not exists (select from unnest($6::text[]) as i (id)
                   join router.notices n on n.target = i.id)
 )::int as won, pg_current_xact_id()::xid as version,
-  (select array_agg(key) from told where lease is not null) as lent_keys,
+  (select array_agg(name) from told where lease is not null) as lent,
   (select array_agg(id) from told where lease is not null) as lent_ids
