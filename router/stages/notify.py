@@ -213,8 +213,9 @@ class Notify:
         later = isinstance(decision, Later)
         if _was_made(attempt):
             self._lender.record(notification, attempt, counts=not later)
-        # That it wants fewer says nothing of its health.
-        if not later and self._circuit.heard(attempt):
+        if later:  # that it wants fewer says nothing of its health
+            self._circuit.probe_untried(notification.id)
+        elif self._circuit.heard(attempt):
             self._lender.bring_forward()
         return self._ended(notification, decision)
 

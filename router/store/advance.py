@@ -3,8 +3,8 @@
 A claim costs the database more than the row itself did, and comes later. So a batch that is
 one statement asks each destination whether a reader waits, and record.sql lends it those rows
 that nothing of their lane stands before. That is safe since such a batch changes the
-conversation that each of its messages' rows has for a lane: of two batches that write to one
-lane, the second has read what the first one wrote.
+conversation that each of its messages' rows has for a lane: of two batches with messages of
+one, the second has read what the first one wrote.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,9 +51,11 @@ class Advance:
         self._offers: dict[str, Offer] = {}
         self._rows: dict[str, OutboxRow] = {}  # that are lent if nothing is before them
         for name in {row.destination for row in told} & lenders.keys():
+            mine = [r for r in told if r.destination == name and r.status is None]
+            if len({row.key for row in mine}) < len(mine):
+                continue  # told apart by nothing
             if offer := lenders[name].offer():
                 self._offers[name] = offer
-                mine = [r for r in told if r.destination == name and r.status is None]
                 self._rows |= {_name(row): row for row in mine[: offer.rows]}
 
     def arguments(self) -> tuple[list[int | None], list[float | None]]:

@@ -65,6 +65,11 @@ class Claims:
         """Hear that a row is due at *moment*."""
         self._due_at = min(self._due_at, moment)
 
+    def wait_s(self) -> float:
+        """Return how long nothing more is due than was lent just now, as far as is known."""
+        due_s = self._due_at - time.monotonic()
+        return min(due_s, POLL_S) if due_s > 0 else POLL_S
+
     def bring_forward(self) -> None:
         """Lend soon what waits for a later attempt."""
         self._forward = (None, 0)

@@ -19,7 +19,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from router import telemetry
 from router.config import Destination
@@ -172,7 +172,11 @@ class OutboxQueue:
                 return leases
         self._news.clear()
         claims = self._pace.claims(0 if self.closed else limit)
-        leases = await self._exchange(claims)
+        try:
+            leases = await self._exchange(claims)
+        except BaseException:
+            self._news.set()  # of which nothing became
+            raise
         return leases + self._take_advances(limit - len(leases))
 
     def _take_advances(self, limit: int) -> list[OutboxLease]:
@@ -184,12 +188,22 @@ class OutboxQueue:
                 taken.append(lease)
             else:
                 lease.nack()  # what is left of its loan is not enough
-        if not self._advanced:
+        self._give_back({lease.item.lane for lease in taken})
+        if self._advanced:
+            self._news.set()  # for the next reader
+        else:
             self._advances.clear()
         return taken
 
+    def _give_back(self, lanes: Container[str]) -> None:
+        # Another reader would tell what stands behind rows that one has in hand.
+        for lease in [it for it in self._advanced if it.item.lane in lanes]:
+            self._advanced.remove(lease)
+            lease.nack()
+
     async def flush(self) -> None:
         """Write down what was settled: for who stops, after the readers have ended."""
+        self._give_back({lease.item.lane for lease in self._advanced})
         if self._notes or self._claims.has_unheard:
             await self._exchange(0)
 
@@ -255,7 +269,7 @@ class OutboxQueue:
         leases = self._lend(claim)
         if claim.more:
             return leases, 0.0
-        return leases, POLL_S if leases else await self._idle()
+        return leases, self._claims.wait_s() if leases else await self._idle()
 
     async def _write_notes(self) -> None:
         if not (notes := self._notes):

@@ -203,6 +203,134 @@ async def test_more_than_the_reader_would_take_is_to_be_claimed(here: House) -> 
     assert len(await reader) == 2
 
 
+def together(store: Database, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Let *count* batches hear of their commits in one turn of the loop."""
+    fetch, all_here = store.fetch, asyncio.Barrier(count)
+
+    async def held(statement: str, *arguments: Any) -> Any:
+        rows = await fetch(statement, *arguments)
+        if statement == sql("record"):
+            await all_here.wait()
+        return rows
+
+    monkeypatch.setattr(store, "fetch", held)
+
+
+PEOPLE = [f"549110000000{n}" for n in (1, 2, 3, 4)]
+
+
+@pytest.fixture
+async def crowd(here: House) -> House:
+    """The same house, that knows four people."""
+    await here.write(*map(message, PEOPLE))
+    await tell(here.outbox)
+    return here
+
+
+async def readers(outbox: OutboxQueue, *limits: int) -> list[asyncio.Task[Any]]:
+    tasks = [asyncio.create_task(outbox.lease(limit)) for limit in limits]
+    waiters: Any = outbox._news._waiters
+    await until(lambda: waiters)
+    return tasks
+
+
+async def test_rows_of_one_lane_are_not_shared_out_to_two_readers(
+    store: Database, crowd: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Each of two batches was offered room for all that the next reader takes.
+    ana, bea, caro, dora = PEOPLE
+    first, second = await readers(crowd.outbox, 5, 5)
+    together(store, monkeypatch, 2)
+    await asyncio.gather(
+        crowd.write(message(ana), *(message(bea, text=t) for t in "ab")),
+        crowd.write(message(caro), *(message(dora, text=t) for t in "ab")),
+    )
+    leases = await first
+    assert len(leases) == 5
+    await asyncio.sleep(0.1)
+    assert not second.done()
+    for lease in leases:
+        crowd.outbox.record(lease.item, OK)
+        lease.ack()
+    (behind,) = await asyncio.wait_for(second, 5)
+    (head,) = (it for it in leases if it.item.lane == behind.item.lane)
+    assert behind.item.id > head.item.id
+
+
+async def test_what_one_reader_leaves_the_next_one_takes_at_once(
+    store: Database, crowd: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana, bea, caro, dora = PEOPLE
+    tasks = await readers(crowd.outbox, 2, 2)
+    together(store, monkeypatch, 2)
+    told = await asyncio.gather(
+        crowd.write(message(ana), message(bea)),
+        crowd.write(message(caro), message(dora)),
+    )
+    assert not any(told)
+    both = await asyncio.wait_for(asyncio.gather(*tasks), 5)
+    assert [len(leases) for leases in both] == [2, 2]
+
+
+async def test_what_no_reader_came_for_is_given_back_at_the_end(
+    store: Database, crowd: House
+) -> None:
+    (reader,) = await readers(crowd.outbox, 4)
+    assert await crowd.write(message(PEOPLE[0])) == set()
+    reader.cancel()
+    await crowd.outbox.flush()
+    (row,) = await store.fetch("select state, lease from router.outbox_open")
+    assert (row["state"], row["lease"]) == ("pending", None)
+    assert crowd.outbox.stats().unsettled == 0
+
+
+async def test_a_pause_that_is_over_is_not_forgotten_over_what_came_meanwhile(
+    crowd: House,
+) -> None:
+    ana, bea, *_ = PEOPLE
+    await crowd.write(message(ana))
+    crowd.outbox.wake()
+    (first,) = await crowd.outbox.lease(1)
+    first.nack(0.3)
+    await crowd.outbox.flush()
+    await crowd.write(message(bea))
+    crowd.outbox.wake()
+    (other,) = await crowd.outbox.lease(1)
+    assert other.item.lane != first.item.lane
+    other.ack()
+    (again,) = await asyncio.wait_for(crowd.outbox.lease(10), 5)
+    assert again.item.id == first.item.id
+
+
+async def test_a_reader_that_failed_is_followed_by_one_that_does_not_wait(
+    store: Database, here: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await here.write(message(wamid="wamid.1"))
+
+    async def away(*_: Any) -> Any:
+        raise Transient("the database is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "fetch", away)
+        here.outbox.wake()
+        with pytest.raises(Transient):
+            await here.outbox.lease(10)
+    assert len(await asyncio.wait_for(here.outbox.lease(10), 5)) == 1
+
+
+async def test_rows_that_nothing_tells_apart_are_claimed(
+    store: Database, here: House
+) -> None:
+    desk = SilentDesk("crm", "crm")
+    twice = House(Ledger(store, desk, lenders={"crm": here.outbox}), here.outbox)
+    await twice.write(message(wamid="wamid.1"))
+    await tell(here.outbox)
+    async with waiting(here.outbox):
+        assert await twice.write(message(wamid="wamid.2")) == {"crm"}
+    rows = await store.fetch("select lease from router.outbox_open")
+    assert [row["lease"] for row in rows] == [None, None]
+
+
 async def test_a_status_is_never_lent_as_it_is_written(
     store: Database, here: House
 ) -> None:

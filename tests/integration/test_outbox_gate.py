@@ -10,6 +10,8 @@ import pytest
 from router.config import Destination
 from router.destinations import payloads
 from router.destinations.circuit import FAILURES, PROBE_S, Circuit, State
+from router.destinations.graph_errors import Action
+from router.destinations.graph_policy import GraphAttempt, Outcome
 from router.model import Attempt, Event, Notification, Status
 from router.queues.base import Lease
 from router.stages.base import Emit
@@ -209,6 +211,30 @@ async def test_a_probe_that_is_given_back_leaves_the_next_one_due(
     (probe,) = await lend(queue)
     probe.nack()
     assert await claim(queue) == ["a1"]
+
+
+async def test_a_probe_that_whatsapp_puts_off_is_followed_by_another(
+    store: Database, queue: OutboxQueue, circuit: Circuit, clock: Clock
+) -> None:
+    # Too fast, says Graph: neither that it is up nor that it is down.
+    class Busy:
+        async def tell(self, *_: object) -> Attempt:
+            return GraphAttempt(
+                outcome=Outcome.REJECTED,
+                action=Action.RETRY_LATER,
+                status=429,
+                code=130429,
+            )
+
+    await insert(store, "a1", "b1")
+    down(circuit)
+    clock.now += circuit.lends_in_s()
+    (probe,) = await lend(queue)
+    assert circuit.lends_in_s() == PROBE_S
+    await Notify(CRM, Busy(), queue, circuit).handle([probe.item])
+    assert circuit.probes
+    assert circuit.lends_in_s() == 0
+    assert len(await claim(queue)) == 1
 
 
 async def test_a_recovery_brings_forward_the_oldest_first_and_keeps_retry_afters(
