@@ -51,10 +51,12 @@ class Advance:
         self._offers: dict[str, Offer] = {}
         self._rows: dict[str, OutboxRow] = {}  # that are lent if nothing is before them
         for name in {row.destination for row in told} & lenders.keys():
+            if (offer := lenders[name].offer()) is None:
+                continue
             mine = [r for r in told if r.destination == name and r.status is None]
-            if len({row.key for row in mine}) < len(mine):
-                continue  # told apart by nothing
-            if offer := lenders[name].offer():
+            if len({row.key for row in mine}) == len(
+                mine
+            ):  # else nothing tells them apart
                 self._offers[name] = offer
                 self._rows |= {_name(row): row for row in mine[: offer.rows]}
 
@@ -73,6 +75,8 @@ class Advance:
 
     def lend(self, ids: Mapping[str, int]) -> set[str]:
         """Lend the rows with *ids*, by their names; return who has others to claim."""
+        if not self._offers:
+            return {row.destination for row in self._told}
         for destination, offer in self._offers.items():
             rows = [
                 (number, row)

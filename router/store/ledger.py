@@ -280,8 +280,10 @@ class Ledger:
             raise
         for new in written:
             new.conversation.version = recorded["version"]
-        lent = zip(recorded["lent"] or (), recorded["lent_ids"] or (), strict=True)
-        return Outcome(written, advance.lend(dict(lent)))
+        lent = dict(
+            zip(recorded["lent"] or (), recorded["lent_ids"] or (), strict=True)
+        )
+        return Outcome(written, advance.lend(lent))
 
 
 @dataclass(slots=True)
