@@ -2,13 +2,13 @@
 
 Rows come from the transaction that stores their message (record.sql), so `put` is nobody's:
 whoever committed some lends them to a reader that waits (advance.py), or calls `wake`. Rows of
-another process are found by looking once a second. A row on loan has a token and an end, both in the row: a process that died frees
-its rows by doing nothing, and one that only slept too long finds that its token no longer
-counts. The database's clock is the only one.
+another process are found by looking once a second. A row on loan has a token and an end, both
+in the row: a process that died frees its rows by doing nothing, and one that only slept too
+long finds that its token no longer counts. The database's clock is the only one.
 
 Settling is a note in memory. The next `lease` writes all notes and then claims the next
-rows, if there may be any; `flush` writes them without claiming. A note that is lost, or comes too late, means
-that a destination is told again under the same webhook-id.
+rows, if there may be any; `flush` writes them without claiming. A note that is lost, or comes
+too late, means that a destination is told again under the same webhook-id.
 
 A `Gate` knows whether the destination is down. Then one row is lent, now and then, to see
 whether it still is; an attempt on a row whose time had not come leaves the row as it was.
@@ -85,7 +85,7 @@ class OutboxQueue:
         self._news.set()
 
     def offer(self) -> Offer | None:
-        """Return what a reader would be lent at once; None if nobody waits, or others come first."""
+        """Return what a reader would be lent at once; None: nobody waits, or others come first."""
         if self._is_behind or self._gate.probes or not self._pace.is_easy:
             return None
         room = self._limit - len(self._advanced)
