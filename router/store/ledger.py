@@ -121,12 +121,12 @@ class Ledger:
         return outcome
 
     async def _look_and_write(self, batch: Batch) -> Outcome:
-        for look in LOOKS:
+        for tried, look in enumerate(LOOKS, start=1):
             try:
                 return await self._write(batch, look)
             except BaseException as exc:
                 self._recall.forget(batch)
-                if not isinstance(exc, Raced) or look is LOOKS[-1]:
+                if not isinstance(exc, Raced) or tried == len(LOOKS):
                     raise
         raise AssertionError  # the loop returns or raises
 

@@ -13,8 +13,10 @@ from router.conversation.state import Conversation as State
 from router.errors import Poison
 from router.model import Content, Event, Media
 from router.store import database as database_module
+from router.store.batch import Batch
 from router.store.database import Database
-from router.store.ledger import Ledger
+from router.store.failures import Raced
+from router.store.ledger import LOOKS, Ledger, Look, Outcome
 from router.store.pooler import Mode
 from tests.events import SilentDesk, message, now, received, status
 
@@ -577,3 +579,22 @@ async def test_a_status_that_meets_its_message_in_another_batch_moves_it(
         store, "select estado_envio from mensajes where direccion = 'saliente'"
     )
     assert row["estado_envio"] == "failed"
+
+
+async def test_a_batch_that_others_are_ahead_of_is_looked_at_again_and_again(
+    store: Database, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whoever loses a race more than once is not at fault, and is not to be buried.
+    looks: list[Look] = []
+    real = Ledger._write
+
+    async def raced(self: Ledger, batch: Batch, look: Look) -> Outcome:
+        looks.append(look)
+        if len(looks) < len(LOOKS):
+            raise Raced("somebody was first")
+        return await real(self, batch, look)
+
+    monkeypatch.setattr(Ledger, "_write", raced)
+    (new,), _ = await ledger.write(received(message(wamid="wamid.A")))
+    assert new.wamid == "wamid.A"
+    assert looks == [*LOOKS]
