@@ -54,11 +54,10 @@ class Advance:
             if (offer := lenders[name].offer()) is None:
                 continue
             mine = [r for r in told if r.destination == name and r.status is None]
-            if len({row.key for row in mine}) == len(
-                mine
-            ):  # else nothing tells them apart
-                self._offers[name] = offer
-                self._rows |= {_name(row): row for row in mine[: offer.rows]}
+            if len({row.key for row in mine}) < len(mine):
+                continue  # nothing tells them apart
+            self._offers[name] = offer
+            self._rows |= {_name(row): row for row in mine[: offer.rows]}
 
     def arguments(self) -> tuple[list[int | None], list[float | None]]:
         """Return each row's token, and for how many seconds it is lent; none for none."""
